@@ -1,0 +1,181 @@
+package entitlement
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Facts is what concerns one user, as a store gathers it.
+type Facts struct {
+	Customers     []HeldCustomer
+	Subscriptions []Subscription
+	Orders        []Order
+	Grants        []Grant
+	Refunds       []Refund
+	Passes        []Pass
+}
+
+// HeldCustomer is a customer with what the store knows about its user.
+type HeldCustomer struct {
+	Customer
+	// Own says that the customer is the user's by link or external id. A
+	// purchase can be the user's while its customer is not.
+	Own bool
+	// Shared says that a purchase under this customer belongs to someone else.
+	Shared bool
+}
+
+// Account is all that concerns one user. It is never changed once made.
+type Account struct {
+	User string
+	Facts
+
+	// What NewAccount found out about each subscription, order and grant, at
+	// the same index as the fact.
+	subscriptions []subscriptionNotes
+	orders        []orderNotes
+	grants        []grantNotes
+}
+
+type subscriptionNotes struct {
+	customerDeleted time.Time
+	disputed        bool      // a refund under it belongs to a dispute
+	grantsLive      bool      // something that it gave is live at Polar
+	grantsRevokedAt time.Time // the last time that Polar took something back
+}
+
+type orderNotes struct {
+	customerDeleted time.Time
+	refundedAt      time.Time // benefits were taken back with a refund
+	disputedAt      time.Time // a dispute of it was lost
+}
+
+type grantNotes struct {
+	customerDeleted time.Time
+	subscription    int // index of the parent, or -1
+	order           int
+}
+
+// NewAccount gathers facts into an account. The order in which they come does
+// not matter. It takes the slices over.
+func NewAccount(user string, f Facts) *Account {
+	a := &Account{User: user, Facts: f}
+	slices.SortFunc(a.Customers, func(x, y HeldCustomer) int { return cmp.Compare(x.ID, y.ID) })
+	slices.SortFunc(a.Subscriptions, func(x, y Subscription) int { return cmp.Compare(x.ID, y.ID) })
+	slices.SortFunc(a.Orders, func(x, y Order) int { return cmp.Compare(x.ID, y.ID) })
+	slices.SortFunc(a.Grants, func(x, y Grant) int { return cmp.Compare(x.ID, y.ID) })
+	slices.SortFunc(a.Refunds, func(x, y Refund) int { return cmp.Compare(x.ID, y.ID) })
+	slices.SortFunc(a.Passes, func(x, y Pass) int { return cmp.Compare(x.ID, y.ID) })
+	a.noteSubscriptions()
+	a.noteOrders()
+	a.noteGrants()
+	a.noteRefunds()
+	return a
+}
+
+// Known says whether the store holds anything about the user.
+func (a *Account) Known() bool {
+	return len(a.Customers)+len(a.Subscriptions)+len(a.Orders)+len(a.Grants)+len(a.Passes) > 0
+}
+
+// OwnCustomer is the id of the Polar customer that is this user and nobody
+// else, or empty. Only such a customer may be shown or acted upon.
+func (a *Account) OwnCustomer() string {
+	for i := range a.Customers {
+		c := &a.Customers[i]
+		if c.Own && !c.Shared && c.DeletedAt.IsZero() {
+			return c.ID
+		}
+	}
+	return ""
+}
+
+func (a *Account) noteSubscriptions() {
+	a.subscriptions = make([]subscriptionNotes, len(a.Subscriptions))
+	for i := range a.Subscriptions {
+		a.subscriptions[i].customerDeleted = a.deletedAt(a.Subscriptions[i].CustomerID)
+	}
+}
+
+func (a *Account) noteOrders() {
+	a.orders = make([]orderNotes, len(a.Orders))
+	for i := range a.Orders {
+		a.orders[i].customerDeleted = a.deletedAt(a.Orders[i].CustomerID)
+	}
+}
+
+// noteGrants links each grant to its parent, and tells each subscription what
+// Polar has done with what it gave.
+func (a *Account) noteGrants() {
+	a.grants = make([]grantNotes, len(a.Grants))
+	for i := range a.Grants {
+		g := &a.Grants[i]
+		n := &a.grants[i]
+		n.customerDeleted = a.deletedAt(g.CustomerID)
+		n.subscription = a.subscriptionIndex(g.SubscriptionID)
+		n.order = a.orderIndex(g.OrderID)
+		if n.subscription < 0 {
+			continue
+		}
+		parent := &a.subscriptions[n.subscription]
+		if g.Granted && !g.Revoked {
+			parent.grantsLive = true
+		}
+		if g.Revoked && later(g.RevokedAt, parent.grantsRevokedAt) {
+			parent.grantsRevokedAt = g.RevokedAt
+		}
+	}
+}
+
+func (a *Account) noteRefunds() {
+	for i := range a.Refunds {
+		r := &a.Refunds[i]
+		subscription := r.SubscriptionID
+		if n := a.orderIndex(r.OrderID); n >= 0 {
+			at := r.Version.Row
+			if r.Succeeded && r.RevokeBenefits && later(at, a.orders[n].refundedAt) {
+				a.orders[n].refundedAt = at
+			}
+			if r.DisputeLost && later(at, a.orders[n].disputedAt) {
+				a.orders[n].disputedAt = at
+			}
+			if subscription == "" { // Polar leaves it out of prevented disputes
+				subscription = a.Orders[n].SubscriptionID
+			}
+		}
+		if n := a.subscriptionIndex(subscription); n >= 0 && r.Disputed {
+			a.subscriptions[n].disputed = true
+		}
+	}
+}
+
+func (a *Account) deletedAt(customer string) time.Time {
+	i, ok := slices.BinarySearchFunc(a.Customers, customer, func(c HeldCustomer, id string) int { return cmp.Compare(c.ID, id) })
+	if !ok {
+		return time.Time{}
+	}
+	return a.Customers[i].DeletedAt
+}
+
+func (a *Account) subscriptionIndex(id string) int {
+	if i, ok := slices.BinarySearchFunc(a.Subscriptions, id, func(s Subscription, id string) int { return cmp.Compare(s.ID, id) }); ok && id != "" {
+		return i
+	}
+	return -1
+}
+
+func (a *Account) orderIndex(id string) int {
+	if i, ok := slices.BinarySearchFunc(a.Orders, id, func(o Order, id string) int { return cmp.Compare(o.ID, id) }); ok && id != "" {
+		return i
+	}
+	return -1
+}
+
+// current says whether the subscription at i is neither over nor a deleted
+// customer's.
+func (a *Account) current(i int) bool {
+	return !a.Subscriptions[i].Status.Ended() && a.subscriptions[i].customerDeleted.IsZero()
+}
+
+func later(t, than time.Time) bool { return than.IsZero() || t.After(than) }

@@ -1,0 +1,142 @@
+package entitlement
+
+import (
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Decision is the answer to one account, requirement and moment.
+type Decision struct {
+	Allowed bool
+	Reason  Reason
+	// Plan is the plan that opened. Of a refusal: the plan that was looked at
+	// when its reason was found, or empty.
+	Plan string
+	// Status is Polar's subscription status, or "order", "pass", "none".
+	Status string
+	// Until is when the reason ends, zero if it does not. Of a refusal: when
+	// access ended, zero if there never was any.
+	Until time.Time
+	// Grace says that access rests on grace, which then ends at Until.
+	Grace bool
+	// HTTPStatus is 200, 402, 403 or 503.
+	HTTPStatus int
+	// NextStep is what a refused user can do.
+	NextStep NextStep
+}
+
+// Decide says whether the account meets the requirement now. Boundaries are
+// half-open: access at t < end, none at t >= end.
+//
+// The first plan that opens wins, in the configuration's order, and within it
+// the way that lasts longest.
+func Decide(a *Account, q Requirement, r *Rules, now time.Time) Decision {
+	told := way{reason: ReasonNoSubscription, status: statusNone}
+	toldPlan := -1
+	for i := range r.Plans {
+		if !q.includes(i) {
+			continue
+		}
+		best := a.best(&r.Plans[i], r, now)
+		if best.open {
+			return best.decision(&r.Plans[i])
+		}
+		if best.tellsMoreThan(&told) {
+			told, toldPlan = best, i
+		}
+	}
+	if told.class() < classOther {
+		if other, ok := a.openElsewhere(q, r, now); ok {
+			told, toldPlan = other, -1
+		}
+	}
+	if toldPlan < 0 {
+		return told.decision(nil)
+	}
+	return told.decision(&r.Plans[toldPlan])
+}
+
+// openElsewhere looks for something open that is not of a required plan.
+func (a *Account) openElsewhere(q Requirement, r *Rules, now time.Time) (way, bool) {
+	for i := range r.Plans {
+		if q.includes(i) {
+			continue
+		}
+		if w := a.best(&r.Plans[i], r, now); w.open {
+			return way{reason: ReasonPlanRequired, status: w.status, subscribed: w.subscribed}, true
+		}
+	}
+	return way{}, false
+}
+
+// best is the way that opens the plan for longest, or if none does, the one
+// whose refusal tells most. Equal ways fall to the earlier row of the table in
+// the design: subscriptions by status, then orders, grants and passes.
+func (a *Account) best(p *Plan, r *Rules, now time.Time) way {
+	best := way{reason: ReasonNoSubscription, status: statusNone}
+	for i := range a.Subscriptions {
+		if slices.Contains(p.Products, a.Subscriptions[i].ProductID) {
+			if w := a.subscriptionWay(i, &p.Grace, r, now); w.beats(&best) {
+				best = w
+			}
+		}
+	}
+	for i := range a.Orders {
+		if slices.Contains(p.Products, a.Orders[i].ProductID) {
+			if w := a.orderWay(i); w.beats(&best) {
+				best = w
+			}
+		}
+	}
+	for i := range a.Grants {
+		if slices.Contains(p.Benefits, a.Grants[i].BenefitID) {
+			if w := a.grantWay(i, &p.Grace, r, now); w.beats(&best) {
+				best = w
+			}
+		}
+	}
+	for i := range a.Passes {
+		if a.Passes[i].Plan == p.Name {
+			if w := passWay(&a.Passes[i], now); w.beats(&best) {
+				best = w
+			}
+		}
+	}
+	return best
+}
+
+// decision turns the way that decided into the answer. p is the plan it was
+// found in, nil when there is none.
+func (w *way) decision(p *Plan) Decision {
+	d := Decision{
+		Allowed: w.open, Reason: w.reason, Status: w.status, Until: w.until, Grace: w.grace,
+		HTTPStatus: http.StatusOK,
+	}
+	if p != nil {
+		d.Plan = p.Name
+	}
+	if w.open {
+		return d
+	}
+	told := refusals[w.reason]
+	d.HTTPStatus, d.NextStep = told.status, told.step
+	if p != nil && len(p.Products) == 0 && d.NextStep == StepCheckout {
+		// Nothing is for sale that would open the plan.
+		d.NextStep = StepContact
+		if w.reason == ReasonPassExpired {
+			d.HTTPStatus = http.StatusForbidden
+		}
+	}
+	if w.reason == ReasonPlanRequired && w.subscribed {
+		d.NextStep = StepChange
+	}
+	return d
+}
+
+// Unavailable is the decision when the account cannot be had. That is not the
+// same as an account that opens nothing.
+func Unavailable() Decision {
+	w := way{reason: ReasonUnavailable, status: statusNone}
+	return w.decision(nil)
+}

@@ -1,0 +1,87 @@
+package entitlement
+
+import (
+	"slices"
+	"time"
+)
+
+// Current is the subscription that its buyer would call theirs, with the plan
+// it is for (empty when it is for none) and what it opens by itself. Ended
+// subscriptions are not current. ok is false when there is none.
+func (a *Account) Current(r *Rules, now time.Time) (s *Subscription, d Decision, ok bool) {
+	var best way
+	var plan *Plan
+	for i := range a.Subscriptions {
+		if !a.current(i) {
+			continue
+		}
+		w, p := a.subscriptionAlone(i, r, now)
+		if s == nil || (p != nil && plan == nil) || ((p == nil) == (plan == nil) && w.beats(&best)) {
+			s, best, plan = &a.Subscriptions[i], w, p
+		}
+	}
+	if s == nil {
+		return nil, Decision{}, false
+	}
+	return s, best.decision(plan), true
+}
+
+// subscriptionAlone is the way of one subscription in the first plan that
+// sells its product.
+func (a *Account) subscriptionAlone(i int, r *Rules, now time.Time) (way, *Plan) {
+	s := &a.Subscriptions[i]
+	for n := range r.Plans {
+		p := &r.Plans[n]
+		if !slices.Contains(p.Products, s.ProductID) {
+			continue
+		}
+		w := a.subscriptionWay(i, &p.Grace, r, now)
+		if !w.held { // seats: nothing for the buyer by itself
+			w = way{reason: ReasonNoSubscription, status: string(s.Status)}
+		}
+		return w, p
+	}
+	return way{reason: ReasonPlanRequired, status: string(s.Status), subscribed: true}, nil
+}
+
+// Open lists the products and benefits of the plans that are open now, each
+// once and in the order of the configuration.
+func (a *Account) Open(r *Rules, now time.Time) (products, benefits []string) {
+	for n := range r.Plans {
+		p := &r.Plans[n]
+		for _, id := range p.Products {
+			if a.productOpen(id, p, r, now) && !slices.Contains(products, id) {
+				products = append(products, id)
+			}
+		}
+		for _, id := range p.Benefits {
+			if a.benefitOpen(id, p, r, now) && !slices.Contains(benefits, id) {
+				benefits = append(benefits, id)
+			}
+		}
+	}
+	return products, benefits
+}
+
+func (a *Account) productOpen(id string, p *Plan, r *Rules, now time.Time) bool {
+	for i := range a.Subscriptions {
+		if w := a.subscriptionWay(i, &p.Grace, r, now); w.open && a.Subscriptions[i].ProductID == id {
+			return true
+		}
+	}
+	for i := range a.Orders {
+		if w := a.orderWay(i); w.open && a.Orders[i].ProductID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *Account) benefitOpen(id string, p *Plan, r *Rules, now time.Time) bool {
+	for i := range a.Grants {
+		if w := a.grantWay(i, &p.Grace, r, now); w.open && a.Grants[i].BenefitID == id {
+			return true
+		}
+	}
+	return false
+}
