@@ -1,0 +1,203 @@
+// Package identity says who asks: it finds the token of a request, verifies it
+// and reads the user from its claims.
+//
+// It knows neither Caddy nor Polar, has no clock and no logger, and no error it
+// returns holds key material or any part of a token.
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What Identify refuses with. The three exclude one another.
+var (
+	// ErrMissing means that no source holds a token: the request is anonymous.
+	ErrMissing = errors.New("token is missing")
+	// ErrInvalid means that the request holds a token that no block accepts.
+	ErrInvalid = errors.New("token is invalid")
+	// ErrExpired means that the token was good and only its time is over.
+	ErrExpired = errors.New("token has expired: sign in again")
+)
+
+// The reasons behind ErrInvalid. They are made once and say nothing of what the
+// client sent, so they are free of cost and safe to log.
+var (
+	errTooLong   = fmt.Errorf("%w: it is longer than 16 KiB", ErrInvalid)
+	errMalformed = fmt.Errorf("%w: it is not three base64url segments", ErrInvalid)
+	errAmbiguous = fmt.Errorf("%w: its source holds two values, send one", ErrInvalid)
+	errSignature = fmt.Errorf("%w: no jwt block has an algorithm and a key that verify it", ErrInvalid)
+	errCritical  = fmt.Errorf("%w: its crit header asks for an extension that is not supported", ErrInvalid)
+	errIssuer    = fmt.Errorf("%w: its iss claim is not an issuer of the jwt block", ErrInvalid)
+	errAudience  = fmt.Errorf("%w: its aud claim names no audience of the jwt block", ErrInvalid)
+	errExpiry    = fmt.Errorf("%w: its exp claim is missing or not a time in seconds", ErrInvalid)
+	errNotBefore = fmt.Errorf("%w: its nbf claim is in the future or not a time in seconds", ErrInvalid)
+	errUser      = fmt.Errorf("%w: its user claim is not a usable string or integer", ErrInvalid)
+)
+
+// maxToken bounds what a stranger can make us parse.
+const maxToken = 16 << 10
+
+// Identity is who a verified token speaks for.
+type Identity struct {
+	// User is the block's prefix followed by the user claim.
+	User string
+	// Email is the e-mail claim; empty if the token has none that can be used.
+	Email string
+	// EmailVerified is true only if the token says so with the JSON value true.
+	EmailVerified bool
+	// Expires is the token's exp.
+	Expires time.Time
+	// Source is where the token was found.
+	Source Source
+	// StripToken says that the token is to be kept from the upstream; see Source.Strip.
+	StripToken bool
+}
+
+// Verifier identifies requests. It is safe for concurrent use.
+type Verifier struct {
+	sources []lookup
+	memory  *memory
+}
+
+// lookup is a source with the blocks that accept tokens from it.
+type lookup struct {
+	source Source
+	blocks []*block
+}
+
+// New checks the blocks and makes a Verifier of them. It touches neither disk nor
+// network. A mistake is reported as one of the package's configuration errors.
+func New(blocks []Block) (*Verifier, error) {
+	return newVerifier(blocks, maxMemory)
+}
+
+func newVerifier(blocks []Block, memoryWeight uint64) (*Verifier, error) {
+	if len(blocks) == 0 {
+		return nil, fmt.Errorf("%w: give at least one jwt block", ErrKey)
+	}
+	compiled := make([]*block, len(blocks))
+	for i, b := range blocks {
+		var err error
+		if compiled[i], err = b.compile(); err != nil {
+			return nil, fmt.Errorf("jwt block %d: %w", i+1, err)
+		}
+	}
+	if err := checkPrefixes(compiled); err != nil {
+		return nil, err
+	}
+	m, err := newMemory(memoryWeight)
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{sources: lookups(compiled), memory: m}, nil
+}
+
+// lookups turns blocks with sources into sources with blocks; both keep their order.
+func lookups(blocks []*block) []lookup {
+	var found []lookup
+	for _, b := range blocks {
+		for _, s := range b.sources {
+			i := slices.IndexFunc(found, func(l lookup) bool { return l.source == s })
+			if i < 0 {
+				i = len(found)
+				found = append(found, lookup{source: s})
+			}
+			found[i].blocks = append(found[i].blocks, b)
+		}
+	}
+	return found
+}
+
+// Identify finds the request's token and verifies it as of now. The first source
+// that holds a token decides, also if that token is bad: a client must not become
+// someone else because one of its credentials ran out.
+//
+// The error is ErrMissing, ErrInvalid or ErrExpired, to be tested with errors.Is.
+func (v *Verifier) Identify(h http.Header, now time.Time) (Identity, error) {
+	for i := range v.sources {
+		token, err := v.sources[i].source.find(h)
+		if err != nil {
+			return Identity{}, err
+		}
+		if token != "" {
+			return v.identify(i, token, now)
+		}
+	}
+	return Identity{}, ErrMissing
+}
+
+// identify answers for the token of the i-th source, from memory if possible.
+func (v *Verifier) identify(i int, token string, now time.Time) (Identity, error) {
+	if len(token) > maxToken {
+		return Identity{}, errTooLong
+	}
+	if id, ok := v.memory.recall(i, token, now); ok {
+		return id, nil
+	}
+	id, err := v.sources[i].verify(token, now)
+	if err != nil {
+		return Identity{}, err
+	}
+	v.memory.remember(i, token, id, now)
+	return id, nil
+}
+
+// verify tries the token with every block of the source; the first success wins.
+// Of several failures it reports the one that tells most: an expiry before
+// anything else, and a bad claim before a key that does not match.
+func (l *lookup) verify(token string, now time.Time) (Identity, error) {
+	if !wellFormed(token) {
+		return Identity{}, errMalformed
+	}
+	failure := errSignature
+	for _, b := range l.blocks {
+		id, err := b.verify(token, now)
+		if err == nil {
+			id.Source = l.source
+			return id, nil
+		}
+		if errors.Is(failure, errSignature) || errors.Is(err, ErrExpired) {
+			failure = err
+		}
+	}
+	return Identity{}, failure
+}
+
+// wellFormed reports whether token is three non-empty segments of the base64url
+// alphabet. Go's decoder skips line breaks, so without this check one token could
+// be written in many ways, each remembered on its own.
+func wellFormed(token string) bool {
+	dots := 0
+	for i := range len(token) {
+		c := token[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.':
+			dots++
+		default:
+			return false
+		}
+	}
+	return dots == 2 && token[0] != '.' && token[len(token)-1] != '.' && !strings.Contains(token, "..")
+}
+
+// Sources returns the distinct places that are searched for a token, in order. An
+// answer that depends on the user varies with the headers they stand in.
+func (v *Verifier) Sources() []Source {
+	sources := make([]Source, len(v.sources))
+	for i, l := range v.sources {
+		sources[i] = l.source
+	}
+	return sources
+}
+
+// Close forgets all tokens and stops what keeps them in order. A request that is
+// still under way may go on using the Verifier.
+func (v *Verifier) Close() {
+	v.memory.close()
+}

@@ -1,0 +1,69 @@
+package identity
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+const (
+	// maxMemory bounds the memory, in bytes: some 40,000 tokens of usual size.
+	maxMemory = 32 << 20
+	// entryOverhead is about what an entry costs beside its strings.
+	entryOverhead = 320
+)
+
+// memory remembers verified tokens, so that a signature is checked once and not with
+// every request. Only successes are remembered: nobody can fill it without a key.
+// It belongs to one Verifier and thereby to one set of keys; a reload starts afresh.
+type memory struct {
+	cache *otter.Cache[memoryKey, Identity]
+}
+
+// memoryKey holds the token itself and not a hash: nothing but the very token that
+// was verified can be equal to it. The source is part of it because other blocks, with
+// other users, may read another source.
+type memoryKey struct {
+	source int
+	token  string
+}
+
+func newMemory(weight uint64) (*memory, error) {
+	// No expiry here: otter's would follow the wall clock, ours follows the given now.
+	// What has expired is not served and gives way to what is in use.
+	cache, err := otter.New(&otter.Options[memoryKey, Identity]{
+		MaximumWeight: weight,
+		Weigher: func(k memoryKey, id Identity) uint32 {
+			return uint32(entryOverhead + len(k.token) + len(id.User) + len(id.Email))
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the memory of verified tokens: %w", err)
+	}
+	return &memory{cache: cache}, nil
+}
+
+// recall returns the identity of a remembered token. Past exp it does not: then the
+// full verification decides, which knows the leeway.
+func (m *memory) recall(source int, token string, now time.Time) (Identity, bool) {
+	id, ok := m.cache.GetIfPresent(memoryKey{source, token})
+	if !ok || !now.Before(id.Expires) {
+		return Identity{}, false
+	}
+	return id, true
+}
+
+// remember keeps a verified token, unless it lives on its leeway alone. The token is
+// copied because it is a part of a header that would be kept alive with it.
+func (m *memory) remember(source int, token string, id Identity, now time.Time) {
+	if now.Before(id.Expires) {
+		m.cache.Set(memoryKey{source, strings.Clone(token)}, id)
+	}
+}
+
+func (m *memory) close() {
+	m.cache.InvalidateAll()
+	m.cache.StopAllGoroutines()
+}
