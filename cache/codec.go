@@ -1,0 +1,177 @@
+package cache
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+)
+
+var errShortRecord = errors.New("record ends early")
+
+// codec writes or reads the fields of a record, so that one function per kind
+// says what a record holds and in which order. New fields go to the end: a
+// record that ends before them leaves them zero.
+type codec struct {
+	buf     []byte
+	reading bool
+	err     error
+}
+
+func encode[T any](fields func(*codec, *T), v T) []byte {
+	c := codec{buf: make([]byte, 0, 256)}
+	fields(&c, &v)
+	return c.buf
+}
+
+func decode[T any](fields func(*codec, *T), b []byte) (T, error) {
+	var v T
+	c := codec{buf: b, reading: true}
+	fields(&c, &v)
+	return v, c.err
+}
+
+func (c *codec) string(s *string) {
+	if !c.reading {
+		c.buf = binary.AppendUvarint(c.buf, uint64(len(*s)))
+		c.buf = append(c.buf, *s...)
+		return
+	}
+	n := c.uvarint()
+	if c.err != nil || n > uint64(len(c.buf)) {
+		c.fail()
+		return
+	}
+	*s, c.buf = string(c.buf[:n]), c.buf[n:]
+}
+
+// time keeps microseconds, which is what Polar has. The zero time is 0.
+func (c *codec) time(t *time.Time) {
+	if !c.reading {
+		var n int64
+		if !t.IsZero() {
+			n = t.UnixMicro()
+		}
+		c.buf = binary.AppendVarint(c.buf, n)
+		return
+	}
+	if len(c.buf) == 0 {
+		return
+	}
+	n, size := binary.Varint(c.buf)
+	if size <= 0 {
+		c.fail()
+		return
+	}
+	c.buf = c.buf[size:]
+	if n != 0 {
+		*t = time.UnixMicro(n).UTC()
+	}
+}
+
+func (c *codec) bool(b *bool) {
+	if !c.reading {
+		var n byte
+		if *b {
+			n = 1
+		}
+		c.buf = append(c.buf, n)
+		return
+	}
+	if len(c.buf) > 0 {
+		*b, c.buf = c.buf[0] == 1, c.buf[1:]
+	}
+}
+
+func (c *codec) uvarint() uint64 {
+	if len(c.buf) == 0 {
+		return 0
+	}
+	n, size := binary.Uvarint(c.buf)
+	if size <= 0 {
+		c.fail()
+		return 0
+	}
+	c.buf = c.buf[size:]
+	return n
+}
+
+func (c *codec) fail() { c.err, c.buf = errShortRecord, nil }
+
+func (c *codec) version(v *entitlement.Version) {
+	c.time(&v.Row)
+	c.time(&v.AsOf)
+}
+
+func customerFields(c *codec, v *entitlement.Customer) {
+	c.version(&v.Version)
+	c.string(&v.ID)
+	c.string(&v.ExternalID)
+	c.time(&v.DeletedAt)
+}
+
+func subscriptionFields(c *codec, v *entitlement.Subscription) {
+	c.version(&v.Version)
+	for _, s := range []*string{
+		&v.ID, &v.CustomerID, &v.ProductID, &v.CheckoutID,
+		(*string)(&v.Status), &v.MetadataUser, &v.PendingProductID,
+	} {
+		c.string(s)
+	}
+	for _, t := range []*time.Time{
+		&v.PeriodStart, &v.PeriodEnd, &v.TrialEnd, &v.CanceledAt, &v.EndsAt,
+		&v.EndedAt, &v.PastDueAt, &v.PausedAt, &v.ResumesAt, &v.PendingAt,
+	} {
+		c.time(t)
+	}
+	c.bool(&v.CancelAtPeriodEnd)
+	c.bool(&v.PauseAtPeriodEnd)
+	c.bool(&v.Seats)
+}
+
+func orderFields(c *codec, v *entitlement.Order) {
+	c.version(&v.Version)
+	for _, s := range []*string{
+		&v.ID, &v.CustomerID, &v.ProductID, &v.SubscriptionID, &v.CheckoutID,
+		(*string)(&v.Status), &v.MetadataUser,
+	} {
+		c.string(s)
+	}
+	c.bool(&v.Seats)
+}
+
+func grantFields(c *codec, v *entitlement.Grant) {
+	c.version(&v.Version)
+	for _, s := range []*string{&v.ID, &v.CustomerID, &v.BenefitID, &v.SubscriptionID, &v.OrderID} {
+		c.string(s)
+	}
+	for _, b := range []*bool{&v.ForMember, &v.Granted, &v.Revoked} {
+		c.bool(b)
+	}
+	c.time(&v.RevokedAt)
+}
+
+func refundFields(c *codec, v *entitlement.Refund) {
+	c.version(&v.Version)
+	for _, s := range []*string{&v.ID, &v.CustomerID, &v.OrderID, &v.SubscriptionID} {
+		c.string(s)
+	}
+	for _, b := range []*bool{&v.Succeeded, &v.RevokeBenefits, &v.Disputed, &v.DisputeLost} {
+		c.bool(b)
+	}
+}
+
+func checkoutFields(c *codec, v *Checkout) {
+	c.string(&v.ID)
+	c.string(&v.CustomerID)
+	c.string(&v.User)
+}
+
+func passFields(c *codec, v *entitlement.Pass) {
+	c.string(&v.ID)
+	c.string(&v.User)
+	c.string(&v.Plan)
+	c.time(&v.Until)
+	c.string(&v.Reason)
+}

@@ -1,0 +1,174 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+)
+
+var errUnclaimed = errors.New("nobody has claimed the store")
+
+// maxBatch is how many changes share one commit at most: it bounds how long
+// the first of them waits.
+const maxBatch = 512
+
+// change is one call of Apply on its way through the commit loop.
+type change struct {
+	facts   *Facts
+	applied Applied
+	err     error
+	done    chan struct{}
+}
+
+// Apply writes facts and returns when they are durable and in force. Facts
+// that are known in this or a newer version change nothing. The caller must
+// not change the facts afterwards.
+func (s *Store) Apply(ctx context.Context, facts *Facts) (Applied, error) {
+	if _, err := s.open(); err != nil {
+		return Applied{}, err
+	}
+	c := &change{facts: facts, done: make(chan struct{})}
+	select {
+	case s.changes <- c:
+	case <-s.stop:
+		return Applied{}, ErrClosed
+	case <-ctx.Done():
+		return Applied{}, context.Cause(ctx)
+	}
+	select {
+	case <-c.done:
+		return c.applied, c.err
+	case <-ctx.Done():
+		// It may still be written: saying so twice does no harm.
+		return Applied{}, context.Cause(ctx)
+	}
+}
+
+// commitLoop takes whatever waits, commits it as one transaction with one
+// fsync, brings memory up to date in commit order, and releases the callers.
+// There is no timer: under load a batch fills while the one before commits.
+func (s *Store) commitLoop() {
+	defer close(s.stopped)
+	batch := make([]*change, 0, maxBatch)
+	for {
+		select {
+		case c := <-s.changes:
+			batch = append(batch[:0], c)
+		case <-s.stop:
+			return
+		}
+	waiting:
+		for len(batch) < maxBatch {
+			select {
+			case c := <-s.changes:
+				batch = append(batch, c)
+			default:
+				break waiting
+			}
+		}
+		s.commit(batch)
+		for _, c := range batch {
+			close(c.done)
+		}
+	}
+}
+
+func (s *Store) commit(batch []*change) {
+	accounts, seq, err := s.write(batch)
+	var folding *foldError
+	switch {
+	case err == nil:
+		s.memory.replace(accounts, seq)
+		return
+	case errors.As(err, &folding) && len(batch) > 1:
+		// One bad record must not keep the others out.
+		for i := range batch {
+			s.commit(batch[i : i+1])
+		}
+		return
+	case !errors.As(err, &folding):
+		// Nobody knows what a failed fsync has left on the disk, so what is
+		// held in memory may be older than it: read all again, from the file.
+		_ = s.letGo()
+		s.memory.forget(seq)
+	}
+	err = fmt.Errorf("writing store %s: %w", s.path, err)
+	for _, c := range batch {
+		c.applied, c.err = Applied{}, err
+	}
+}
+
+// foldError is a failure before anything was handed to the disk.
+type foldError struct{ error }
+
+func (e *foldError) Unwrap() error { return e.error }
+
+// write folds a batch into one transaction. It returns the accounts that are
+// different now, and the transaction's sequence number.
+func (s *Store) write(batch []*change) (map[string]*entitlement.Account, uint64, error) {
+	db, err := s.open()
+	if err != nil {
+		return nil, 0, err
+	}
+	tx, err := db.Begin(true)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after a commit
+	seq := sequence(tx)
+	if readHeader(tx).schema == 0 {
+		return nil, seq, &foldError{errUnclaimed}
+	}
+	f := fold{tx: tx, touched: make(map[string]struct{})}
+	for _, c := range batch {
+		if c.applied, err = f.facts(c.facts); err != nil {
+			return nil, seq, &foldError{err}
+		}
+	}
+	if !f.dirty {
+		return nil, seq, nil // all of it was known: nothing to sync to disk
+	}
+	accounts := make(map[string]*entitlement.Account, len(f.touched))
+	for user := range f.touched {
+		if accounts[user], err = gather(tx, user); err != nil {
+			return nil, seq, &foldError{err}
+		}
+	}
+	return accounts, seq, tx.Commit()
+}
+
+// sequence is the number of a commit: that of the writing transaction, or of
+// the last commit that a reading one sees.
+func sequence(tx *bolt.Tx) uint64 { return uint64(tx.ID()) }
+
+// Account returns all that concerns a user, from memory if it is there. A user
+// that nobody knows has an empty account. The account is shared: do not change
+// it.
+func (s *Store) Account(user string) (*entitlement.Account, error) {
+	if a, ok := s.memory.get(user); ok {
+		return a, nil
+	}
+	db, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	var a *entitlement.Account
+	var seq uint64
+	err = db.View(func(tx *bolt.Tx) (err error) {
+		if readHeader(tx).schema == 0 {
+			return errUnclaimed
+		}
+		seq = sequence(tx)
+		a, err = gather(tx, user)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading store %s: %w", s.path, err)
+	}
+	s.memory.install(user, a, seq)
+	return a, nil
+}

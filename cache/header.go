@@ -1,0 +1,165 @@
+package cache
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Owner is whose facts a store holds. A file of another owner is refused: one
+// organization's customers must never open another's doors.
+type Owner struct {
+	// Gateway is the gateway's name.
+	Gateway string
+	// Server is Polar's base URL: production and sandbox share nothing.
+	Server string
+	// Organization is Polar's organization id, empty when it is not known yet;
+	// then that of the first fact is kept.
+	Organization string
+	// MarkKey is a key to be remembered together with those of earlier owners,
+	// or nil.
+	MarkKey []byte
+}
+
+// Keys are secrets that live in the store.
+type Keys struct {
+	// Random was made with the file.
+	Random []byte
+	// Marks are the mark keys of this and earlier owners, the random key last.
+	Marks [][]byte
+}
+
+var (
+	bucketMeta = []byte("meta")
+	bucketKeys = []byte("keys")
+
+	keySchema       = []byte("schema")
+	keyGateway      = []byte("gateway")
+	keyServer       = []byte("server")
+	keyOrganization = []byte("organization")
+	keyRandom       = []byte("key")
+)
+
+type header struct {
+	schema                        uint64 // 0: none
+	gateway, server, organization string
+}
+
+func readHeader(tx *bolt.Tx) header {
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil {
+		return header{}
+	}
+	var h header
+	h.schema, _ = binary.Uvarint(meta.Get(keySchema))
+	h.gateway = string(meta.Get(keyGateway))
+	h.server = string(meta.Get(keyServer))
+	h.organization = string(meta.Get(keyOrganization))
+	return h
+}
+
+// Claim opens the store for an owner, and gives a new file its header. It
+// fails with a sentence when the store cannot be used or belongs to another.
+func (s *Store) Claim(o Owner) (Keys, error) {
+	db, err := s.open()
+	if err != nil {
+		return Keys{}, err
+	}
+	var keys Keys
+	claimed := false
+	err = db.View(func(tx *bolt.Tx) (err error) {
+		claimed, err = claimedBy(tx, o)
+		keys = readKeys(tx)
+		return err
+	})
+	if err == nil && !claimed {
+		err = db.Update(func(tx *bolt.Tx) error {
+			if _, err := claimedBy(tx, o); err != nil {
+				return err
+			}
+			if err := writeHeader(tx, o); err != nil {
+				return err
+			}
+			keys = readKeys(tx)
+			return nil
+		})
+	}
+	if err != nil {
+		return Keys{}, explain(s.path, err)
+	}
+	return keys, nil
+}
+
+// claimedBy says whether the header already says all that the owner does.
+func claimedBy(tx *bolt.Tx, o Owner) (bool, error) {
+	h := readHeader(tx)
+	switch {
+	case h.schema == 0:
+		return false, nil
+	case h.gateway != o.Gateway:
+		return false, fmt.Errorf("%w: %q, not %q", ErrOtherOwner, h.gateway, o.Gateway)
+	case h.server != o.Server:
+		return false, fmt.Errorf("%w: it mirrors %s, not %s", ErrOtherOwner, h.server, o.Server)
+	case o.Organization != "" && h.organization != "" && h.organization != o.Organization:
+		return false, fmt.Errorf("%w: it mirrors organization %s, not %s", ErrOtherOwner, h.organization, o.Organization)
+	}
+	for _, name := range append([][]byte{bucketKeys}, objectBuckets...) {
+		if tx.Bucket(name) == nil {
+			return false, nil
+		}
+	}
+	known := len(o.MarkKey) == 0 || tx.Bucket(bucketKeys).Get(o.MarkKey) != nil
+	return known && (o.Organization == "" || h.organization != ""), nil
+}
+
+func writeHeader(tx *bolt.Tx, o Owner) error {
+	meta, err := tx.CreateBucketIfNotExists(bucketMeta)
+	if err != nil {
+		return err
+	}
+	for _, name := range append([][]byte{bucketKeys}, objectBuckets...) {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	entries := map[string][]byte{
+		string(keySchema):  binary.AppendUvarint(nil, schema),
+		string(keyGateway): []byte(o.Gateway),
+		string(keyServer):  []byte(o.Server),
+	}
+	if o.Organization != "" {
+		entries[string(keyOrganization)] = []byte(o.Organization)
+	}
+	if meta.Get(keyRandom) == nil {
+		entries[string(keyRandom)] = newKey()
+	}
+	for k, v := range entries {
+		if err := meta.Put([]byte(k), v); err != nil {
+			return err
+		}
+	}
+	if len(o.MarkKey) > 0 {
+		return tx.Bucket(bucketKeys).Put(o.MarkKey, []byte{1})
+	}
+	return nil
+}
+
+func readKeys(tx *bolt.Tx) Keys {
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil {
+		return Keys{}
+	}
+	k := Keys{Random: bytes.Clone(meta.Get(keyRandom))}
+	marks := tx.Bucket(bucketKeys)
+	if marks == nil {
+		return k
+	}
+	_ = marks.ForEach(func(key, _ []byte) error {
+		k.Marks = append(k.Marks, bytes.Clone(key))
+		return nil
+	})
+	k.Marks = append(k.Marks, k.Random)
+	return k
+}

@@ -1,0 +1,127 @@
+package cache
+
+import (
+	"bytes"
+	"unicode"
+	"unicode/utf8"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+)
+
+// The objects, by id.
+var (
+	bucketCustomers     = []byte("customers")
+	bucketSubscriptions = []byte("subscriptions")
+	bucketOrders        = []byte("orders")
+	bucketGrants        = []byte("grants")
+	bucketRefunds       = []byte("refunds")
+	bucketCheckouts     = []byte("checkouts")
+	bucketLinks         = []byte("links")  // customer → user
+	bucketPasses        = []byte("passes") // user, pass → pass
+
+	// The indexes. A key is the holder's id, a zero byte, the kind of the
+	// object and its id; the value is empty.
+	bucketByUser     = []byte("by_user")     // → customers, subscriptions, one-time orders
+	bucketByCustomer = []byte("by_customer") // → subscriptions, orders, grants
+	bucketByParent   = []byte("by_parent")   // subscription or order → grants, refunds
+)
+
+var objectBuckets = [][]byte{
+	bucketCustomers, bucketSubscriptions, bucketOrders, bucketGrants, bucketRefunds,
+	bucketCheckouts, bucketLinks, bucketPasses, bucketByUser, bucketByCustomer, bucketByParent,
+}
+
+// kind is the kind of an object inside an index key.
+type kind byte
+
+const (
+	kindCustomer     kind = 'c'
+	kindGrant        kind = 'g'
+	kindOrder        kind = 'o'
+	kindRefund       kind = 'r'
+	kindSubscription kind = 's'
+)
+
+// MaxUser is the longest user id, in bytes.
+const MaxUser = 255
+
+// ValidUser says whether an id can be a user's: header values and index keys
+// are made of it.
+func ValidUser(id string) bool {
+	if id == "" || len(id) > MaxUser || !utf8.ValidString(id) {
+		return false
+	}
+	for _, r := range id {
+		if unicode.IsControl(r) {
+			return false
+		}
+	}
+	return true
+}
+
+func indexKey(holder string, k kind, id string) []byte {
+	key := make([]byte, 0, len(holder)+2+len(id))
+	key = append(key, holder...)
+	key = append(key, 0, byte(k))
+	return append(key, id...)
+}
+
+// scan calls visit with each object that an index has under the holder.
+func scan(index *bolt.Bucket, holder string, visit func(k kind, id string) error) error {
+	prefix := append([]byte(holder), 0)
+	c := index.Cursor()
+	for key, _ := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, _ = c.Next() {
+		rest := key[len(prefix):]
+		if len(rest) < 2 {
+			continue
+		}
+		if err := visit(kind(rest[0]), string(rest[1:])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// get reads one record. held is false when there is none.
+func get[T any](tx *bolt.Tx, bucket []byte, id string, fields func(*codec, *T)) (v T, held bool, err error) {
+	raw := tx.Bucket(bucket).Get([]byte(id))
+	if raw == nil {
+		return v, false, nil
+	}
+	v, err = decode(fields, raw)
+	return v, err == nil, err
+}
+
+// owner computes whose a purchase is. Empty when nobody owns it yet.
+func owner(tx *bolt.Tx, customer, metadataUser, checkout string) (string, error) {
+	if metadataUser == "" && checkout != "" {
+		c, _, err := get(tx, bucketCheckouts, checkout, checkoutFields)
+		if err != nil {
+			return "", err
+		}
+		metadataUser = c.User
+	}
+	c, _, err := get(tx, bucketCustomers, customer, customerFields)
+	if err != nil {
+		return "", err
+	}
+	link := string(tx.Bucket(bucketLinks).Get([]byte(customer)))
+	if user := entitlement.Owner(link, metadataUser, c.ExternalID); ValidUser(user) {
+		return user, nil
+	}
+	return "", nil
+}
+
+func customerOwner(tx *bolt.Tx, customer string) (string, error) {
+	return owner(tx, customer, "", "")
+}
+
+func subscriptionOwner(tx *bolt.Tx, s *entitlement.Subscription) (string, error) {
+	return owner(tx, s.CustomerID, s.MetadataUser, s.CheckoutID)
+}
+
+func orderOwner(tx *bolt.Tx, o *entitlement.Order) (string, error) {
+	return owner(tx, o.CustomerID, o.MetadataUser, o.CheckoutID)
+}

@@ -1,0 +1,220 @@
+// Package cache remembers: a durable mirror of Polar's objects in one bbolt
+// file, its indexes, the loop that commits to it, and the accounts held in
+// memory. Polar is the truth; what stands here is a copy of it, with a few
+// things of our own (passes, links, opened checkouts).
+package cache
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// Why a store cannot be used. Each error that wraps one of these names the
+// file and says what to do.
+var (
+	ErrLocked      = errors.New("another process has the store open")
+	ErrNotWritable = errors.New("the store cannot be written")
+	ErrCorrupt     = errors.New("the store is damaged or no store at all")
+	ErrNewerSchema = errors.New("the store was written by a newer version")
+	ErrOtherOwner  = errors.New("the store belongs to another gateway")
+	ErrClosed      = errors.New("the store is closed")
+)
+
+// schema is the version of the file's layout.
+const schema = 1
+
+// lockTimeout is how long a new process waits for an old one to let go.
+const lockTimeout = time.Second
+
+// DefaultMemory is how many accounts are held in memory.
+const DefaultMemory = 100_000
+
+// Store is one file and what is held in memory of it. It is opened on first
+// use, so that a configuration can be checked beside a running server, and it
+// is shared by every configuration of the process that names the file.
+type Store struct {
+	path    string
+	memory  *memory
+	changes chan *change
+	stop    chan struct{}
+	stopped chan struct{} // closed when the commit loop has ended
+
+	db atomic.Pointer[bolt.DB]
+	mu sync.Mutex // opening, closing, and the loop's start
+	on bool       // the commit loop runs
+	// closed says that the store was closed for good.
+	closed bool
+}
+
+// New makes a store that will open path on first use. Close it.
+func New(path string) *Store {
+	return &Store{
+		path:    path,
+		memory:  newMemory(DefaultMemory),
+		changes: make(chan *change),
+		stop:    make(chan struct{}),
+		stopped: make(chan struct{}),
+	}
+}
+
+// Path is the file.
+func (s *Store) Path() string { return s.path }
+
+// Close waits for what is being written or read, and lets the file go. What
+// comes later gets ErrClosed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	close(s.stop)
+	if s.on {
+		<-s.stopped
+	}
+	s.memory.close()
+	return s.letGo()
+}
+
+// letGo closes the file. The next use opens it again.
+func (s *Store) letGo() error {
+	db := s.db.Swap(nil)
+	if db == nil {
+		return nil
+	}
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("closing store %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// open returns the open file, opening it if need be.
+func (s *Store) open() (*bolt.DB, error) {
+	if db := s.db.Load(); db != nil {
+		return db, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if db := s.db.Load(); db != nil {
+		return db, nil
+	}
+	db, err := openFile(s.path)
+	if err != nil {
+		return nil, err
+	}
+	s.db.Store(db)
+	if !s.on {
+		s.on = true
+		go s.commitLoop()
+	}
+	return db, nil
+}
+
+func openFile(path string) (*bolt.DB, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, explain(path, err)
+	}
+	if err := inspect(path); err != nil {
+		return nil, err
+	}
+	options := &bolt.Options{
+		Timeout:      lockTimeout,
+		FreelistType: bolt.FreelistMapType,
+	}
+	if runtime.GOOS != "windows" && bits64 {
+		// A growing file is mapped anew, which waits for every reader and
+		// makes new ones wait: reserve addresses, not memory, for growth.
+		options.InitialMmapSize = 1 << 30
+	}
+	db, err := bolt.Open(path, 0o600, options)
+	if err != nil {
+		return nil, explain(path, err)
+	}
+	return db, nil
+}
+
+const bits64 = ^uint(0)>>63 == 1
+
+// inspect looks at an existing file without writing to it, and before anything
+// reads a page that a truncated file no longer has: that would end the process.
+func inspect(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && info.Size() == 0) {
+		return nil
+	}
+	if err != nil {
+		return explain(path, err)
+	}
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, ReadOnly: true})
+	if err != nil {
+		return explain(path, err)
+	}
+	defer db.Close()
+	return explain(path, db.View(func(tx *bolt.Tx) error {
+		if tx.Size() > info.Size() {
+			return fmt.Errorf("%w: it has %d of %d bytes", ErrCorrupt, info.Size(), tx.Size())
+		}
+		h := readHeader(tx)
+		if h.schema > schema {
+			return fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, h.schema, schema)
+		}
+		if h.schema == 0 {
+			if name, _ := tx.Cursor().First(); name != nil {
+				return fmt.Errorf("%w: it is a bbolt file of something else", ErrCorrupt)
+			}
+		}
+		return nil
+	}))
+}
+
+// explain puts an error of the file into a sentence that says what to do.
+func explain(path string, err error) error {
+	var advice string
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		err = ErrLocked
+		advice = "stop the other one, or use `caddy reload` to change a running Caddy"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		err = fmt.Errorf("%w: %w", ErrNotWritable, err)
+		advice = "let Caddy's user write the file and its directory"
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch),
+		errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, ErrCorrupt):
+		if !errors.Is(err, ErrCorrupt) {
+			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		advice = "move it away or restore a backup; a new one is filled from Polar"
+	case errors.Is(err, ErrNewerSchema):
+		advice = "run the newer version, or move the file away"
+	case errors.Is(err, ErrOtherOwner):
+		advice = "give each gateway a store of its own"
+	}
+	if advice == "" {
+		return fmt.Errorf("store %s: %w", path, err)
+	}
+	return fmt.Errorf("store %s: %w: %s", path, err, advice)
+}
+
+// newKey makes a random key.
+func newKey() []byte {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails (crypto/rand)
+	return key
+}

@@ -1,0 +1,309 @@
+package caddypolar
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption(appName, parseGlobal)
+}
+
+// parseGlobal reads one gateway and adds it to those of earlier blocks:
+//
+//	polar [<name>] {
+//		access_token    <token>
+//		webhook_secret  <secret>...
+//		server          production|sandbox|<base url>
+//		api_version     <YYYY-MM>
+//		organization_id <id>
+//		store           <module> { ... }
+//		jwt             secret|public_key <value>
+//		jwt             { ... }
+//		plan            <name> <product id>...
+//		plan            <name> { ... }
+//		grace           { ... }
+//		on_unavailable  refuse|allow
+//		return_to       <host>...
+//		headers         <prefix>
+//	}
+func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
+	app := &App{Gateways: make(map[string]*Gateway)}
+	if earlier, ok := existing.(httpcaddyfile.App); ok {
+		if err := json.Unmarshal(earlier.Value, app); err != nil {
+			return nil, d.WrapErr(err)
+		}
+	}
+	d.Next() // the option's name
+	name := defaultGateway
+	if d.NextArg() {
+		name = d.Val()
+	}
+	if d.NextArg() {
+		return nil, d.Errf("unexpected %q: polar takes one name, of the gateway", d.Val())
+	}
+	if !nameRE.MatchString(name) {
+		return nil, d.Errf("the gateway's name %q must be made of a-z, 0-9, _ and -", name)
+	}
+	if app.Gateways[name] != nil {
+		return nil, d.Errf("there are two polar blocks for the gateway %q: merge them or name one", name)
+	}
+	g := new(Gateway)
+	if err := g.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	app.Gateways[name] = g
+	return httpcaddyfile.App{Name: appName, Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// subdirectives runs the parser of each word in a block, and refuses unknown
+// words and what is given twice. Words in several may come again.
+func subdirectives(d *caddyfile.Dispenser, parsers map[string]func(*caddyfile.Dispenser) error, several ...string) error {
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		word := d.Val()
+		parse, ok := parsers[word]
+		if !ok {
+			return d.Errf("unknown subdirective %q: expected one of %s", word, strings.Join(sortedKeys(parsers), ", "))
+		}
+		if seen[word] && !slices.Contains(several, word) {
+			return d.Errf("%s is given twice", word)
+		}
+		seen[word] = true
+		if err := parse(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// UnmarshalCaddyfile reads the inside of a polar block.
+func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return subdirectives(d, map[string]func(*caddyfile.Dispenser) error{
+		"access_token":    one(&g.AccessToken),
+		"webhook_secret":  some(&g.WebhookSecret),
+		"server":          one(&g.Server),
+		"api_version":     one(&g.APIVersion),
+		"organization_id": one(&g.OrganizationID),
+		"store":           g.parseStore,
+		"jwt":             g.parseJWT,
+		"plan":            g.parsePlan,
+		"grace": func(d *caddyfile.Dispenser) (err error) {
+			g.Grace, err = parseGrace(d)
+			return err
+		},
+		"on_unavailable": oneOf(&g.OnUnavailable, policyRefuse, policyAllow),
+		"return_to":      some(&g.ReturnTo),
+		"headers":        one(&g.Headers),
+	}, "jwt", "plan", "webhook_secret", "return_to")
+}
+
+// one reads exactly one argument.
+func one(to *string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		word := d.Val()
+		args := d.RemainingArgs()
+		if len(args) != 1 || args[0] == "" {
+			return d.Errf("%s takes exactly one argument, which is not empty", word)
+		}
+		*to = args[0]
+		return noBlock(d, word)
+	}
+}
+
+// oneOf reads exactly one argument, out of a few.
+func oneOf(to *string, allowed ...string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		word := d.Val()
+		args := d.RemainingArgs()
+		if len(args) != 1 || !slices.Contains(allowed, args[0]) {
+			return d.Errf("%s takes one of %s", word, strings.Join(allowed, ", "))
+		}
+		*to = args[0]
+		return noBlock(d, word)
+	}
+}
+
+// some reads one or more arguments, adding to those of earlier lines.
+func some(to *[]string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		word := d.Val()
+		args := d.RemainingArgs()
+		if len(args) == 0 || slices.Contains(args, "") {
+			return d.Errf("%s takes one or more arguments, none of them empty", word)
+		}
+		*to = append(*to, args...)
+		return noBlock(d, word)
+	}
+}
+
+// flag reads a word that stands alone.
+func flag(to *bool) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		word := d.Val()
+		if d.NextArg() {
+			return d.Errf("unexpected %q: %s takes no argument", d.Val(), word)
+		}
+		*to = true
+		return noBlock(d, word)
+	}
+}
+
+// noBlock refuses a block where none belongs.
+func noBlock(d *caddyfile.Dispenser, word string) error {
+	if d.NextBlock(d.Nesting()) {
+		return d.Errf("%s takes no block", word)
+	}
+	return nil
+}
+
+func duration(to **caddy.Duration) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		var value string
+		word := d.Val()
+		if err := one(&value)(d); err != nil {
+			return err
+		}
+		v, err := caddy.ParseDuration(value)
+		if err != nil || v < 0 {
+			return d.Errf("%s: %q is not a duration, like 30s or 7d", word, value)
+		}
+		*to = new(caddy.Duration(v))
+		return nil
+	}
+}
+
+func (g *Gateway) parseStore(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.Err("store takes a module, like bolt")
+	}
+	module := d.Val()
+	unm, err := caddyfile.UnmarshalModule(d, "polar.stores."+module)
+	if err != nil {
+		return err
+	}
+	g.StoreRaw = caddyconfig.JSONModuleObject(unm, "module", module, nil)
+	return nil
+}
+
+func (g *Gateway) parseJWT(d *caddyfile.Dispenser) error {
+	var j JWT
+	parsers := map[string]func(*caddyfile.Dispenser) error{
+		"secret":      one(&j.Secret),
+		"public_key":  one(&j.PublicKey),
+		"algorithms":  some(&j.Algorithms),
+		"issuer":      some(&j.Issuer),
+		"audience":    some(&j.Audience),
+		"leeway":      duration(&j.Leeway),
+		"from":        j.parseFrom,
+		"user_claim":  one(&j.UserClaim),
+		"user_prefix": one(&j.UserPrefix),
+		"email_claim": one(&j.EmailClaim),
+		"strip_token": flag(&j.StripToken),
+	}
+	if d.NextArg() { // in one line
+		word := d.Val()
+		if word != "secret" && word != "public_key" {
+			return d.Errf("unexpected %q: jwt takes secret <value>, public_key <PEM or file>, or a block", word)
+		}
+		if err := parsers[word](d); err != nil {
+			return err
+		}
+	} else if err := subdirectives(d, parsers, "from"); err != nil {
+		return err
+	}
+	if (j.Secret == "") == (j.PublicKey == "") {
+		return d.Err("jwt takes exactly one of secret and public_key; write a second jwt for a second key")
+	}
+	g.JWT = append(g.JWT, j)
+	return nil
+}
+
+func (j *JWT) parseFrom(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 || args[1] == "" {
+		return d.Err("from takes header <name> or cookie <name>")
+	}
+	switch args[0] {
+	case "header":
+		j.From = append(j.From, TokenSource{Header: args[1]})
+	case "cookie":
+		j.From = append(j.From, TokenSource{Cookie: args[1]})
+	default:
+		return d.Errf("unexpected %q: from takes header <name> or cookie <name>", args[0])
+	}
+	return noBlock(d, "from")
+}
+
+func (g *Gateway) parsePlan(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Err("plan takes a name, and product ids or a block")
+	}
+	p := Plan{Name: args[0], Products: args[1:]}
+	if !nameRE.MatchString(p.Name) || p.Name == "any" {
+		return d.Errf("the plan's name %q must be made of a-z, 0-9, _ and -, and not be any", p.Name)
+	}
+	if slices.ContainsFunc(g.Plans, func(q Plan) bool { return q.Name == p.Name }) {
+		return d.Errf("there are two plans named %s", p.Name)
+	}
+	err := subdirectives(d, map[string]func(*caddyfile.Dispenser) error{
+		"products": some(&p.Products),
+		"benefits": some(&p.Benefits),
+		"grace": func(d *caddyfile.Dispenser) (err error) {
+			p.Grace, err = parseGrace(d)
+			return err
+		},
+	}, "products", "benefits")
+	if err != nil {
+		return err
+	}
+	if len(p.Products)+len(p.Benefits) == 0 || slices.Contains(p.Products, "") {
+		return d.Errf("plan %s needs at least one product id or benefit id, and none may be empty", p.Name)
+	}
+	g.Plans = append(g.Plans, p)
+	return nil
+}
+
+func parseGrace(d *caddyfile.Dispenser) (*Grace, error) {
+	if d.NextArg() {
+		return nil, d.Errf("unexpected %q: grace takes a block", d.Val())
+	}
+	g := new(Grace)
+	err := subdirectives(d, map[string]func(*caddyfile.Dispenser) error{
+		"past_due":       pastDue(&g.PastDue),
+		"trial_past_due": pastDue(&g.TrialPastDue),
+		"renewal":        duration(&g.Renewal),
+		"unpaid":         duration(&g.Unpaid),
+		"canceled":       duration(&g.Canceled),
+	})
+	return g, err
+}
+
+func pastDue(to *string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		word := d.Val()
+		if err := one(to)(d); err != nil {
+			return err
+		}
+		if _, err := parsePastDue(word, *to); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	}
+}

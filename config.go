@@ -1,0 +1,574 @@
+package caddypolar
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-polar/caddy-polar/cache"
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/gateway"
+	"github.com/caddy-polar/caddy-polar/identity"
+	"github.com/caddy-polar/caddy-polar/polar"
+)
+
+const (
+	defaultGateway    = "default"
+	defaultHeaders    = "X-Polar-"
+	defaultAPIVersion = "2026-10"
+
+	serverProduction = "https://api.polar.sh"
+	serverSandbox    = "https://sandbox-api.polar.sh"
+
+	policyRefuse = "refuse"
+	policyAllow  = "allow"
+)
+
+// Gateway is one Polar organization in one environment.
+type Gateway struct {
+	// AccessToken is the organization access token (polar_oat_…), best as
+	// {env.NAME} or {file./path}. Without one the gateway verifies webhooks
+	// and decides, and cannot ask Polar anything.
+	AccessToken string `json:"access_token,omitempty"`
+
+	// WebhookSecret is the endpoint's secret, of any kind that Polar has ever
+	// made. Several are accepted side by side, so that a secret can be
+	// rotated. Without one the webhook route answers 503.
+	WebhookSecret []string `json:"webhook_secret,omitempty"`
+
+	// Server is "production" (default), "sandbox" or a base URL.
+	Server string `json:"server,omitempty"`
+
+	// APIVersion is the Polar-Version to ask for, as YYYY-MM. Default: 2026-10.
+	APIVersion string `json:"api_version,omitempty"`
+
+	// OrganizationID is the organization whose facts are accepted. Default:
+	// that of the first webhook.
+	OrganizationID string `json:"organization_id,omitempty"`
+
+	// StoreRaw is where the mirror of Polar's objects lives. Default: the
+	// module "bolt" with a file named after the gateway in Caddy's data
+	// directory.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=polar.stores inline_key=module"`
+
+	// JWT says whose tokens name users.
+	JWT []JWT `json:"jwt,omitempty"`
+
+	// Plans in the order in which they are tried: the first that opens wins.
+	Plans []Plan `json:"plans,omitempty"`
+
+	// Grace is for how long access goes on although the payment or the
+	// confirmation is missing.
+	Grace *Grace `json:"grace,omitempty"`
+
+	// OnUnavailable is "refuse" (default: 503) or "allow", for when the store
+	// cannot be read or a user who had access cannot be confirmed.
+	OnUnavailable string `json:"on_unavailable,omitempty"`
+
+	// ReturnTo lists hosts, besides the request's own, that visitors may be
+	// sent back to and whose pages may call the routes with cookies.
+	ReturnTo []string `json:"return_to,omitempty"`
+
+	// Headers is the prefix of the headers sent upstream. It ends in "-".
+	// Default: X-Polar-.
+	Headers string `json:"headers,omitempty"`
+
+	name     string
+	logger   *zap.Logger
+	store    StoreModule
+	core     *gateway.Gateway
+	verifier *identity.Verifier
+	names    headerNames
+	metrics  gatewayMetrics
+	vary     string
+	inFlight atomic.Int64 // bytes of unverified webhook bodies
+	warned   atomic.Int64 // when a bad signature was last logged, in Unix seconds
+}
+
+// JWT says whose tokens name users, and where to look for them. Exactly one of
+// Secret and PublicKey is needed.
+type JWT struct {
+	// Secret verifies HS256, HS384 and HS512. At least 32 bytes.
+	Secret string `json:"secret,omitempty"`
+
+	// PublicKey verifies RSA (2048 bits or more), ECDSA or Ed25519 signatures:
+	// a PEM text, or the path of a file with one.
+	PublicKey string `json:"public_key,omitempty"`
+
+	// Algorithms narrows down what the key's type allows.
+	Algorithms []string `json:"algorithms,omitempty"`
+
+	// Issuer lists accepted values of iss. Default: not checked.
+	Issuer []string `json:"issuer,omitempty"`
+
+	// Audience lists accepted values of aud. Default: not checked.
+	Audience []string `json:"audience,omitempty"`
+
+	// Leeway is the clock skew allowed for exp and nbf. Default: 30s.
+	Leeway *caddy.Duration `json:"leeway,omitempty"`
+
+	// From lists where to look for a token. Default: the Authorization header
+	// with the Bearer scheme.
+	From []TokenSource `json:"from,omitempty"`
+
+	// UserClaim is the path of the claim that names the user. Default: sub.
+	UserClaim string `json:"user_claim,omitempty"`
+
+	// UserPrefix is put before the user. Needed when blocks trust different
+	// issuers.
+	UserPrefix string `json:"user_prefix,omitempty"`
+
+	// EmailClaim is the path of the e-mail's claim. The claim of the same name
+	// with "_verified" tells whether it is verified. Default: email.
+	EmailClaim string `json:"email_claim,omitempty"`
+
+	// StripToken keeps the token from the upstream.
+	StripToken bool `json:"strip_token,omitempty"`
+}
+
+// TokenSource is a place that can hold a token: a header or a cookie.
+type TokenSource struct {
+	// Header is a header's name. Authorization wants the Bearer scheme, any
+	// other holds the bare token.
+	Header string `json:"header,omitempty"`
+	// Cookie is a cookie's name.
+	Cookie string `json:"cookie,omitempty"`
+}
+
+// Plan is the operator's name for products and benefits of Polar.
+type Plan struct {
+	// Name is made of a-z, 0-9, _ and -, and is not "any".
+	Name string `json:"name,omitempty"`
+	// Products are the ids of products that open the plan.
+	Products []string `json:"products,omitempty"`
+	// Benefits are the ids of benefits that open the plan.
+	Benefits []string `json:"benefits,omitempty"`
+	// Grace replaces the gateway's, value by value.
+	Grace *Grace `json:"grace,omitempty"`
+}
+
+// Grace is for how long access goes on although the payment or the
+// confirmation is missing.
+type Grace struct {
+	// PastDue is a duration, "polar" (Polar's own revocation of benefits
+	// decides) or "off". Default: 7d.
+	PastDue string `json:"past_due,omitempty"`
+	// TrialPastDue holds when the first payment after a trial fails. Default:
+	// as past_due.
+	TrialPastDue string `json:"trial_past_due,omitempty"`
+	// Renewal is how late Polar may be at the end of a period. Default: 3d.
+	Renewal *caddy.Duration `json:"renewal,omitempty"`
+	// Unpaid is how long access goes on after Polar gave up. Default: 0.
+	Unpaid *caddy.Duration `json:"unpaid,omitempty"`
+	// Canceled is how long access goes on after the end. Default: 0.
+	Canceled *caddy.Duration `json:"canceled,omitempty"`
+}
+
+func (g *Gateway) provision(ctx caddy.Context, name string) error {
+	g.name, g.logger = name, ctx.Logger().With(zap.String("gateway", name))
+	if !nameRE.MatchString(name) {
+		return fmt.Errorf("its name must be made of a-z, 0-9, _ and -")
+	}
+	g.names = makeHeaderNames(orDefault(g.Headers, defaultHeaders))
+	g.metrics = newGatewayMetrics(name)
+	core, err := g.coreConfig()
+	if err != nil {
+		return err
+	}
+	if err := g.provisionIdentity(); err != nil {
+		return err
+	}
+	if core.Store, err = g.openStore(ctx); err != nil {
+		return err
+	}
+	if g.core, err = gateway.New(core); err != nil {
+		return err
+	}
+	if core.AccessToken == "" {
+		g.logger.Warn("no access_token: the gateway knows what webhooks tell it and cannot ask Polar to confirm anything")
+	}
+	if len(core.WebhookSecrets) == 0 {
+		g.logger.Warn("no webhook_secret: the webhook route answers 503")
+	}
+	return nil
+}
+
+func (g *Gateway) cleanup() error {
+	if g.verifier != nil {
+		g.verifier.Close()
+	}
+	if g.store != nil {
+		return g.store.Release()
+	}
+	return nil
+}
+
+// coreConfig checks the configuration and resolves what is secret in it.
+func (g *Gateway) coreConfig() (gateway.Config, error) {
+	c := gateway.Config{Name: g.name, Logger: g.logger}
+	steps := []func(*gateway.Config) error{
+		g.checkWords, g.resolveServer, g.resolveToken, g.resolveWebhookSecrets, g.resolvePlans,
+	}
+	for _, step := range steps {
+		if err := step(&c); err != nil {
+			return gateway.Config{}, err
+		}
+	}
+	return c, nil
+}
+
+var (
+	nameRE       = regexp.MustCompile(`^[a-z0-9_-]+$`)
+	apiVersionRE = regexp.MustCompile(`^20\d\d-(0[1-9]|1[0-2])$`)
+	prefixRE     = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*-$`)
+	hostRE       = regexp.MustCompile(`^[A-Za-z0-9.-]+(:\d+)?$|^\[[0-9a-fA-F:]+\](:\d+)?$`)
+)
+
+func (g *Gateway) checkWords(c *gateway.Config) error {
+	if v := orDefault(g.APIVersion, defaultAPIVersion); !apiVersionRE.MatchString(v) {
+		return fmt.Errorf("api_version: %q is not of the form YYYY-MM", v)
+	}
+	if p := orDefault(g.Headers, defaultHeaders); !prefixRE.MatchString(p) {
+		return fmt.Errorf("headers: the prefix %q must be letters, digits and dashes, and end in -", p)
+	}
+	if err := checkPolicy("on_unavailable", g.OnUnavailable); err != nil {
+		return err
+	}
+	for _, host := range g.ReturnTo {
+		if !hostRE.MatchString(host) {
+			return fmt.Errorf("return_to: %q is not a host, like www.example.com or localhost:3000", host)
+		}
+	}
+	var err error
+	if c.Organization, err = g.expand("organization_id", g.OrganizationID); err != nil {
+		return err
+	}
+	return nil
+}
+
+func checkPolicy(what, value string) error {
+	switch value {
+	case "", policyRefuse, policyAllow:
+		return nil
+	}
+	return fmt.Errorf("%s: %q is neither refuse nor allow", what, value)
+}
+
+func (g *Gateway) resolveServer(c *gateway.Config) error {
+	value, err := g.expand("server", g.Server)
+	if err != nil {
+		return err
+	}
+	switch value {
+	case "", "production":
+		c.Server = serverProduction
+		return nil
+	case "sandbox":
+		c.Server = serverSandbox
+		return nil
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("server: %q is neither production, sandbox nor a base URL", value)
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
+		return fmt.Errorf("server: %q needs https (http is for loopback only)", value)
+	}
+	c.Server = strings.TrimRight(u.String(), "/")
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (g *Gateway) resolveToken(c *gateway.Config) error {
+	if g.AccessToken == "" {
+		return nil
+	}
+	token, err := g.secret("access_token", g.AccessToken)
+	if err != nil {
+		return err
+	}
+	for prefix, kind := range map[string]string{
+		"polar_cst_": "a customer session token",
+		"polar_mst_": "a member session token",
+		"polar_c_":   "a checkout's client secret",
+		"whsec_":     "a webhook secret",
+	} {
+		if strings.HasPrefix(token, prefix) {
+			return fmt.Errorf("access_token: %sthis is %s; an organization access token (polar_oat_…) is needed, made in Polar under Settings, Developers",
+				shown(g.AccessToken), kind)
+		}
+	}
+	c.AccessToken = token
+	return nil
+}
+
+func (g *Gateway) resolveWebhookSecrets(c *gateway.Config) error {
+	for _, raw := range g.WebhookSecret {
+		secret, err := g.secret("webhook_secret", raw)
+		if err != nil {
+			return err
+		}
+		if c.Server == serverProduction && polar.IsListenSecret(secret) {
+			return fmt.Errorf("webhook_secret: %sthis looks like the secret of `polar listen`, which is public: "+
+				"it is taken only with `server sandbox` or a base URL", shown(raw))
+		}
+		c.WebhookSecrets = append(c.WebhookSecrets, secret)
+	}
+	return nil
+}
+
+func (g *Gateway) resolvePlans(c *gateway.Config) error {
+	grace := entitlement.DefaultGrace()
+	if err := g.Grace.onto(&grace); err != nil {
+		return fmt.Errorf("grace: %w", err)
+	}
+	seen := make(map[string]bool)
+	for _, p := range g.Plans {
+		switch {
+		case !nameRE.MatchString(p.Name) || p.Name == "any":
+			return fmt.Errorf("plan: the name %q must be made of a-z, 0-9, _ and -, and not be any", p.Name)
+		case seen[p.Name]:
+			return fmt.Errorf("plan %s: there are two of that name", p.Name)
+		case len(p.Products)+len(p.Benefits) == 0:
+			return fmt.Errorf("plan %s: it needs at least one product or benefit", p.Name)
+		}
+		seen[p.Name] = true
+		plan := entitlement.Plan{Name: p.Name, Grace: grace}
+		var err error
+		if plan.Products, err = g.expandAll("plan "+p.Name, p.Products); err != nil {
+			return err
+		}
+		if plan.Benefits, err = g.expandAll("plan "+p.Name, p.Benefits); err != nil {
+			return err
+		}
+		if err := p.Grace.onto(&plan.Grace); err != nil {
+			return fmt.Errorf("plan %s: grace: %w", p.Name, err)
+		}
+		c.Plans = append(c.Plans, plan)
+	}
+	if len(c.Plans) == 0 {
+		g.logger.Warn("no plan: nothing that is sold opens anything; add `plan <name> <product id>…`")
+	}
+	return nil
+}
+
+// onto puts what is configured over what was there.
+func (g *Grace) onto(to *entitlement.Grace) error {
+	if g == nil {
+		return nil
+	}
+	if g.PastDue != "" {
+		v, err := parsePastDue("past_due", g.PastDue)
+		if err != nil {
+			return err
+		}
+		to.PastDue, to.TrialPastDue = v, v
+	}
+	if g.TrialPastDue != "" {
+		v, err := parsePastDue("trial_past_due", g.TrialPastDue)
+		if err != nil {
+			return err
+		}
+		to.TrialPastDue = v
+	}
+	for _, d := range []struct {
+		what string
+		from *caddy.Duration
+		to   *time.Duration
+	}{{"renewal", g.Renewal, &to.Renewal}, {"unpaid", g.Unpaid, &to.Unpaid}, {"canceled", g.Canceled, &to.Canceled}} {
+		if d.from == nil {
+			continue
+		}
+		if *d.from < 0 {
+			return fmt.Errorf("%s: a duration cannot be negative", d.what)
+		}
+		*d.to = time.Duration(*d.from)
+	}
+	return nil
+}
+
+func parsePastDue(what, value string) (entitlement.PastDueGrace, error) {
+	switch value {
+	case "polar":
+		return entitlement.PastDueGrace{Polar: true}, nil
+	case "off":
+		return entitlement.PastDueGrace{}, nil
+	}
+	d, err := caddy.ParseDuration(value)
+	if err != nil || d < 0 {
+		return entitlement.PastDueGrace{}, fmt.Errorf("%s: %q is neither a duration like 7d, nor polar, nor off", what, value)
+	}
+	return entitlement.PastDueGrace{For: d}, nil
+}
+
+func (g *Gateway) provisionIdentity() error {
+	if len(g.JWT) == 0 {
+		g.logger.Warn("no jwt: nobody can be known, so nobody is let in; add `jwt secret {env.NAME}` or `jwt public_key <file>`")
+		return nil
+	}
+	var blocks []identity.Block
+	for i := range g.JWT {
+		b, err := g.JWT[i].block(g)
+		if err != nil {
+			return err
+		}
+		blocks = append(blocks, b)
+	}
+	v, err := identity.New(blocks)
+	if err != nil {
+		return fmt.Errorf("jwt: %s%w", g.shownKeys(), err)
+	}
+	g.verifier = v
+	g.vary = varyOf(v.Sources())
+	return nil
+}
+
+// shownKeys names the placeholders of the keys, for errors about them.
+func (g *Gateway) shownKeys() string {
+	var b strings.Builder
+	for _, j := range g.JWT {
+		b.WriteString(shown(j.Secret))
+		b.WriteString(shown(j.PublicKey))
+	}
+	return b.String()
+}
+
+func (j *JWT) block(g *Gateway) (identity.Block, error) {
+	b := identity.Block{
+		Algorithms: j.Algorithms, UserClaim: j.UserClaim, UserPrefix: j.UserPrefix,
+		EmailClaim: j.EmailClaim, StripToken: j.StripToken,
+	}
+	if j.Leeway != nil {
+		b.Leeway = new(time.Duration(*j.Leeway))
+	}
+	var err error
+	if b.Issuers, err = g.expandAll("jwt: issuer", j.Issuer); err != nil {
+		return b, err
+	}
+	if b.Audiences, err = g.expandAll("jwt: audience", j.Audience); err != nil {
+		return b, err
+	}
+	for _, s := range j.From {
+		b.Sources = append(b.Sources, identity.Source{Header: http.CanonicalHeaderKey(s.Header), Cookie: s.Cookie})
+	}
+	if j.Secret != "" {
+		secret, err := g.secret("jwt: secret", j.Secret)
+		if err != nil {
+			return b, err
+		}
+		b.Secret = []byte(secret)
+	}
+	if j.PublicKey != "" {
+		if b.PublicKey, err = g.publicKey(j.PublicKey); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+// publicKey is a PEM text, or that of a file.
+func (g *Gateway) publicKey(raw string) ([]byte, error) {
+	value, err := g.expand("jwt: public_key", raw)
+	if err != nil {
+		return nil, err
+	}
+	if strings.Contains(value, "-----BEGIN") {
+		return []byte(strings.TrimSpace(value)), nil
+	}
+	pem, err := os.ReadFile(value)
+	if err != nil {
+		return nil, fmt.Errorf("jwt: public_key: %sneither a PEM text nor a readable file: %w", shown(raw), err)
+	}
+	return []byte(strings.TrimSpace(string(pem))), nil
+}
+
+func (g *Gateway) openStore(ctx caddy.Context) (*cache.Store, error) {
+	if g.StoreRaw == nil {
+		g.store = &BoltStore{}
+	} else {
+		v, err := ctx.LoadModule(g, "StoreRaw")
+		if err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		g.store = v.(StoreModule)
+	}
+	s, err := g.store.Open(filepath.Join(caddy.AppDataDir(), "polar", g.name+".db"))
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return s, nil
+}
+
+// secret expands a value that must not be seen, and warns if it stands in the
+// configuration itself.
+func (g *Gateway) secret(what, raw string) (string, error) {
+	value, err := g.expand(what, raw)
+	if err == nil && value == raw {
+		warnLiteral(g.logger, g.name, what)
+	}
+	if err == nil && value == "" {
+		return "", fmt.Errorf("%s: it is empty", what)
+	}
+	return value, err
+}
+
+// expand resolves placeholders, of which none may be unknown or empty.
+func (g *Gateway) expand(what, raw string) (string, error) {
+	if !strings.Contains(raw, "{") {
+		return raw, nil
+	}
+	value, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
+	if err != nil || strings.TrimSpace(value) == "" {
+		if name := shown(raw); name != "" {
+			return "", fmt.Errorf("%s: %sit is empty", what, name)
+		}
+		// The rest of the value may be secret: do not repeat it.
+		return "", fmt.Errorf("%s: a placeholder in it is unknown or empty", what)
+	}
+	return value, nil
+}
+
+func (g *Gateway) expandAll(what string, raw []string) ([]string, error) {
+	var values []string
+	for _, r := range raw {
+		v, err := g.expand(what, r)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
+var placeholderRE = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
+
+// shown is a value as an error may show it: the placeholder, followed by a
+// colon, or nothing when it is anything else.
+func shown(raw string) string {
+	if placeholderRE.MatchString(raw) {
+		return raw + ": "
+	}
+	return ""
+}
+
+func orDefault(value, byDefault string) string {
+	if value == "" {
+		return byDefault
+	}
+	return value
+}

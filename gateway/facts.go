@@ -1,0 +1,270 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/cache"
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/polar"
+)
+
+// This is the one file in which Polar's wire types become facts.
+
+// errMalformed says that an object lacks what every object of Polar has.
+var errMalformed = errors.New("malformed object")
+
+// reader turns one event, or one item read from Polar, into facts.
+type reader struct {
+	asOf time.Time
+	// latest is the newest time that a version may have: one from far in the
+	// future would shut out everything that comes after it.
+	latest time.Time
+	// user tells whom authentic metadata names, or "".
+	user  func(polar.Metadata) string
+	facts *cache.Facts
+}
+
+// eventKinds says what the data of each documented event is. Events that carry
+// nothing that decides are listed all the same, so that they count by name.
+var eventKinds = map[string]func(*reader, polar.Event) error{
+	"checkout.created": (*reader).checkout, "checkout.updated": (*reader).checkout, "checkout.expired": (*reader).checkout,
+
+	"customer.created": (*reader).customer, "customer.updated": (*reader).customer, "customer.deleted": (*reader).customer,
+	// Of a state only the customer's own fields are taken: its lists lack
+	// past_due, pauses and seats, and can be an hour old.
+	"customer.state_changed": (*reader).customer,
+
+	"subscription.created": (*reader).subscription, "subscription.updated": (*reader).subscription,
+	"subscription.active": (*reader).subscription, "subscription.canceled": (*reader).subscription,
+	"subscription.uncanceled": (*reader).subscription, "subscription.cycled": (*reader).subscription,
+	"subscription.revoked": (*reader).subscription, "subscription.past_due": (*reader).subscription,
+	"subscription.paused": (*reader).subscription, "subscription.resumed": (*reader).subscription,
+	"subscription.migrated": (*reader).subscription,
+
+	"order.created": (*reader).order, "order.updated": (*reader).order,
+	"order.paid": (*reader).order, "order.refunded": (*reader).order,
+
+	"refund.created": (*reader).refund, "refund.updated": (*reader).refund,
+
+	"benefit_grant.created": (*reader).grant, "benefit_grant.cycled": (*reader).grant,
+	"benefit_grant.updated": (*reader).grant, "benefit_grant.revoked": (*reader).grant,
+
+	"customer_seat.assigned": nil, "customer_seat.claimed": nil, "customer_seat.revoked": nil,
+	"member.created": nil, "member.updated": nil, "member.deleted": nil,
+	"product.created": nil, "product.updated": nil,
+	"discount.created": nil, "discount.updated": nil, "discount.deleted": nil,
+	"benefit.created": nil, "benefit.updated": nil,
+	"organization.updated": nil,
+}
+
+// version checks what every object has and makes its version.
+func (r *reader) version(what string, row polar.Row) (entitlement.Version, error) {
+	if err := checkIDs(what, row.ID); err != nil {
+		return entitlement.Version{}, err
+	}
+	at := row.CreatedAt
+	if row.ModifiedAt != nil {
+		at = *row.ModifiedAt
+	}
+	if at.Year() < 2000 || at.After(r.latest) {
+		return entitlement.Version{}, fmt.Errorf("%w: %s: created_at or modified_at is missing or out of range", errMalformed, what)
+	}
+	return entitlement.Version{Row: moment(at), AsOf: moment(r.asOf)}, nil
+}
+
+// checkIDs wants ids that can be keys: Polar's are UUIDs.
+func checkIDs(what string, ids ...string) error {
+	for _, id := range ids {
+		if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
+			return fmt.Errorf("%w: %s: an id is missing or malformed", errMalformed, what)
+		}
+	}
+	return nil
+}
+
+// checkDates wants times that a clock can reach.
+func checkDates(what string, times ...time.Time) error {
+	for _, t := range times {
+		if !t.IsZero() && (t.Year() < 2000 || t.Year() > 9000) {
+			return fmt.Errorf("%w: %s: a time is out of range", errMalformed, what)
+		}
+	}
+	return nil
+}
+
+// moment is a time as it is stored: UTC, in microseconds.
+func moment(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
+
+func optional(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return moment(*t)
+}
+
+// nested takes from a customer inside another object the one thing that can be
+// believed: which external id it has.
+func (r *reader) nested(c *polar.Nested) {
+	if c == nil {
+		return
+	}
+	r.organization(c.OrganizationID)
+	if c.DeletedAt == nil && c.ExternalID != "" && checkIDs("", c.ID) == nil {
+		r.facts.Names = append(r.facts.Names, cache.Name{Customer: c.ID, ExternalID: c.ExternalID})
+	}
+}
+
+func (r *reader) organization(id string) {
+	if id != "" {
+		r.facts.Organization = id
+	}
+}
+
+func (r *reader) customer(e polar.Event) error {
+	c, err := polar.Decode[polar.Customer](e.Data)
+	if err != nil {
+		return err
+	}
+	v, err := r.version("customer", c.Row)
+	if err != nil {
+		return err
+	}
+	r.organization(c.OrganizationID)
+	r.facts.Customers = append(r.facts.Customers, entitlement.Customer{
+		Version: v, ID: c.ID, ExternalID: c.ExternalID, DeletedAt: optional(c.DeletedAt),
+	})
+	return nil
+}
+
+func (r *reader) subscription(e polar.Event) error {
+	s, err := polar.Decode[polar.Subscription](e.Data)
+	if err != nil {
+		return err
+	}
+	v, err := r.version("subscription", s.Row)
+	if err != nil {
+		return err
+	}
+	if err := checkIDs("subscription", s.CustomerID, s.ProductID); err != nil {
+		return err
+	}
+	if s.Status == "" || s.CurrentPeriodEnd.IsZero() {
+		return fmt.Errorf("%w: subscription: status or current_period_end is missing", errMalformed)
+	}
+	fact := entitlement.Subscription{
+		Version: v, ID: s.ID, CustomerID: s.CustomerID, ProductID: s.ProductID, CheckoutID: s.CheckoutID,
+		Status: entitlement.Status(s.Status), MetadataUser: r.user(s.Metadata),
+		PeriodStart: moment(s.CurrentPeriodStart), PeriodEnd: moment(s.CurrentPeriodEnd),
+		TrialEnd: optional(s.TrialEnd), CanceledAt: optional(s.CanceledAt),
+		EndsAt: optional(s.EndsAt), EndedAt: optional(s.EndedAt),
+		PastDueAt: optional(s.PastDueAt), PausedAt: optional(s.PausedAt), ResumesAt: optional(s.ResumesAt),
+		CancelAtPeriodEnd: s.CancelAtPeriodEnd, PauseAtPeriodEnd: s.PauseAtPeriodEnd,
+		Seats: s.Seats != nil,
+	}
+	if p := s.PendingUpdate; p != nil {
+		fact.PendingProductID, fact.PendingAt = p.ProductID, moment(p.AppliesAt)
+	}
+	if err := checkDates("subscription", fact.PeriodStart, fact.PeriodEnd, fact.TrialEnd, fact.CanceledAt,
+		fact.EndsAt, fact.EndedAt, fact.PastDueAt, fact.PausedAt, fact.ResumesAt, fact.PendingAt); err != nil {
+		return err
+	}
+	r.nested(s.Customer)
+	r.facts.Subscriptions = append(r.facts.Subscriptions, fact)
+	return nil
+}
+
+func (r *reader) order(e polar.Event) error {
+	o, err := polar.Decode[polar.Order](e.Data)
+	if err != nil {
+		return err
+	}
+	v, err := r.version("order", o.Row)
+	if err != nil {
+		return err
+	}
+	if err := checkIDs("order", o.CustomerID); err != nil {
+		return err
+	}
+	if o.Status == "" {
+		return fmt.Errorf("%w: order: status is missing", errMalformed)
+	}
+	r.nested(o.Customer)
+	r.facts.Orders = append(r.facts.Orders, entitlement.Order{
+		Version: v, ID: o.ID, CustomerID: o.CustomerID, ProductID: o.ProductID,
+		SubscriptionID: o.SubscriptionID, CheckoutID: o.CheckoutID,
+		Status: entitlement.OrderStatus(o.Status), MetadataUser: r.user(o.Metadata), Seats: o.Seats != nil,
+	})
+	return nil
+}
+
+func (r *reader) grant(e polar.Event) error {
+	g, err := polar.Decode[polar.BenefitGrant](e.Data)
+	if err != nil {
+		return err
+	}
+	v, err := r.version("benefit grant", g.Row)
+	if err != nil {
+		return err
+	}
+	if err := checkIDs("benefit grant", g.CustomerID, g.BenefitID); err != nil {
+		return err
+	}
+	fact := entitlement.Grant{
+		Version: v, ID: g.ID, CustomerID: g.CustomerID, BenefitID: g.BenefitID,
+		SubscriptionID: g.SubscriptionID, OrderID: g.OrderID,
+		// Each customer has an owner member, who is the buyer.
+		ForMember: g.Member != nil && g.Member.Role != "owner",
+		Granted:   g.IsGranted, Revoked: g.IsRevoked, RevokedAt: optional(g.RevokedAt),
+	}
+	if err := checkDates("benefit grant", fact.RevokedAt); err != nil {
+		return err
+	}
+	r.nested(g.Customer)
+	r.facts.Grants = append(r.facts.Grants, fact)
+	return nil
+}
+
+func (r *reader) refund(e polar.Event) error {
+	f, err := polar.Decode[polar.Refund](e.Data)
+	if err != nil {
+		return err
+	}
+	v, err := r.version("refund", f.Row)
+	if err != nil {
+		return err
+	}
+	if err := checkIDs("refund", f.OrderID); err != nil {
+		return err
+	}
+	r.organization(f.OrganizationID)
+	r.facts.Refunds = append(r.facts.Refunds, entitlement.Refund{
+		Version: v, ID: f.ID, CustomerID: f.CustomerID, OrderID: f.OrderID, SubscriptionID: f.SubscriptionID,
+		Succeeded: f.Status == "succeeded", RevokeBenefits: f.RevokeBenefits,
+		Disputed:    f.Reason == "dispute_prevention" || f.Dispute != nil && f.Dispute.Status != "won",
+		DisputeLost: f.Dispute != nil && f.Dispute.Status == "lost",
+	})
+	return nil
+}
+
+func (r *reader) checkout(e polar.Event) error {
+	c, err := polar.Decode[polar.Checkout](e.Data)
+	if err != nil {
+		return err
+	}
+	if err := checkIDs("checkout", c.ID); err != nil {
+		return err
+	}
+	r.organization(c.OrganizationID)
+	if c.CustomerID != "" {
+		r.facts.Checkouts = append(r.facts.Checkouts, cache.Checkout{ID: c.ID, CustomerID: c.CustomerID})
+	}
+	return nil
+}

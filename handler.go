@@ -1,0 +1,337 @@
+package caddypolar
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/gateway"
+	"github.com/caddy-polar/caddy-polar/identity"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+	caddy.RegisterModule(Gate{})
+}
+
+// defaultPath is where the routes are served.
+const defaultPath = "/auth/polar"
+
+// Handler is `polar`: it serves the gateway's routes, and on every request of
+// the site removes what clients must not say and tells the upstream who asks.
+type Handler struct {
+	// Gateway is the gateway's name. Default: default.
+	Gateway string `json:"gateway,omitempty"`
+
+	// Path is the prefix of the routes. Default: /auth/polar.
+	Path string `json:"path,omitempty"`
+
+	gateway *Gateway
+	path    string
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.polar",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision finds the gateway.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	app, err := loadApp(ctx)
+	if err != nil {
+		return err
+	}
+	if err := checkPath(h.Path); err != nil {
+		return err
+	}
+	h.path = orDefault(h.Path, defaultPath)
+	h.gateway, err = app.gateway(h.Gateway)
+	return err
+}
+
+func checkPath(path string) error {
+	if path == "" || strings.HasPrefix(path, "/") && len(path) > 1 && !strings.HasSuffix(path, "/") &&
+		!strings.ContainsAny(path, "*{}?#%;\\") && !strings.Contains(path, "//") {
+		return nil
+	}
+	return fmt.Errorf("path: %q must start with /, not end with it, and be plain", path)
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	s := stateOf(r)
+	v := s.visitOf(h.gateway, r)
+	if s.site == nil {
+		s.site = v
+	}
+	if route, ok := strings.CutPrefix(r.URL.Path, h.path); ok && (route == "" || route[0] == '/') {
+		return h.gateway.serveRoute(w, r, v, route)
+	}
+	if v.identify(r) == nil {
+		v.decide(entitlement.Requirement{})
+		v.expose(r, false)
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// What a gate does with CORS preflights.
+const (
+	preflightPass   = "pass"
+	preflightRefuse = "refuse"
+)
+
+// Gate is `polar_require`: it lets a request through only if its user has one
+// of some plans now.
+type Gate struct {
+	// Gateway is the gateway's name. Default: that of the site's polar
+	// handler, else "default".
+	Gateway string `json:"gateway,omitempty"`
+
+	// Plans of which one is required. None, or "any": any plan.
+	Plans []string `json:"plans,omitempty"`
+
+	// Paths that the gate stands before: /pro/* covers /pro and everything
+	// below, /pro just itself. They are tested on every reading of the path
+	// that some upstream might apply. None: every path.
+	Paths []string `json:"paths,omitempty"`
+
+	// Public paths are exempt, if every reading of the path is inside.
+	Public []string `json:"public,omitempty"`
+
+	// Refuse is "auto" (default: a page for browsers, else JSON), "json",
+	// "error" (a Caddy error for handle_errors) or "redirect".
+	Refuse string `json:"refuse,omitempty"`
+
+	// RefuseURL is where "redirect" sends browsers. {return_to} in it becomes
+	// the escaped address that was asked for.
+	RefuseURL string `json:"refuse_url,omitempty"`
+
+	// OnUnavailable is "refuse" or "allow". Default: the gateway's.
+	OnUnavailable string `json:"on_unavailable,omitempty"`
+
+	// Preflight is "pass" (default) or "refuse": CORS preflights carry no
+	// credentials.
+	Preflight string `json:"preflight,omitempty"`
+
+	paths, public gateway.PathRules
+	byGateway     map[*Gateway]demand
+	fallback      *Gateway // nil: only the site's polar can tell
+}
+
+// demand is the requirement in terms of one gateway.
+type demand struct {
+	requirement entitlement.Requirement
+	plans       []string
+}
+
+// CaddyModule returns the Caddy module information.
+func (Gate) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.polar_require",
+		New: func() caddy.Module { return new(Gate) },
+	}
+}
+
+// Provision finds the gateway and compiles the rules.
+func (g *Gate) Provision(ctx caddy.Context) error {
+	app, err := loadApp(ctx)
+	if err != nil {
+		return err
+	}
+	if err := g.compilePaths(); err != nil {
+		return err
+	}
+	if err := g.checkWords(); err != nil {
+		return err
+	}
+	if g.Gateway != "" || app.Gateways[defaultGateway] != nil {
+		if g.fallback, err = app.gateway(g.Gateway); err != nil {
+			return err
+		}
+	}
+	return g.compilePlans(app)
+}
+
+func (g *Gate) compilePaths() (err error) {
+	if g.paths, err = gateway.ParsePathRules(g.Paths); err != nil {
+		return err
+	}
+	if g.public, err = gateway.ParsePathRules(g.Public); err != nil {
+		return fmt.Errorf("public: %w", err)
+	}
+	return nil
+}
+
+func (g *Gate) checkWords() error {
+	switch g.Refuse {
+	case "", refuseAuto, refuseJSON, refuseError:
+	case refuseRedirect:
+		u, err := url.Parse(strings.ReplaceAll(g.RefuseURL, returnTo, ""))
+		if err != nil || g.RefuseURL == "" || u.Host == "" && !strings.HasPrefix(u.Path, "/") {
+			return fmt.Errorf("refuse redirect: %q is no address to redirect to", g.RefuseURL)
+		}
+	default:
+		return fmt.Errorf("refuse: %q is none of auto, json, error, redirect", g.Refuse)
+	}
+	switch g.Preflight {
+	case "", preflightPass, preflightRefuse:
+	default:
+		return fmt.Errorf("preflight: %q is neither pass nor refuse", g.Preflight)
+	}
+	return checkPolicy("on_unavailable", g.OnUnavailable)
+}
+
+// compilePlans makes the requirement for each gateway that the gate can belong
+// to. Which one it is can depend on the site that the gate stands in.
+func (g *Gate) compilePlans(app *App) error {
+	g.byGateway = make(map[*Gateway]demand)
+	var last error
+	for name, gw := range app.Gateways {
+		if g.Gateway != "" && g.Gateway != name {
+			continue
+		}
+		rules := gw.core.Rules()
+		q, err := rules.Require(g.Plans...)
+		if err != nil {
+			last = fmt.Errorf("gateway %s: %w", name, err)
+			continue
+		}
+		g.byGateway[gw] = demand{q, rules.Names(q)}
+	}
+	if len(g.byGateway) == 0 {
+		return fmt.Errorf("polar_require: no gateway can tell what it demands: %w", last)
+	}
+	return nil
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	s := stateOf(r)
+	gw := g.fallback
+	if g.Gateway == "" && s.site != nil {
+		gw = s.site.gateway
+	}
+	d, ok := g.byGateway[gw]
+	if !ok {
+		return caddyhttp.Error(http.StatusInternalServerError,
+			errors.New("polar_require: the site's gateway has no such plan: name the gateway in the block"))
+	}
+	v := s.visitOf(gw, r)
+	covered, err := g.covers(s, r)
+	if err != nil {
+		return g.refuse(w, r, v, newProblem(http.StatusBadRequest, codeBadPath))
+	}
+	if !covered || g.Preflight != preflightRefuse && isPreflight(r) {
+		if v.identify(r) == nil && s.site == nil {
+			v.decide(entitlement.Requirement{})
+			v.expose(r, false)
+		}
+		return next.ServeHTTP(w, r)
+	}
+	if err := v.identify(r); err != nil {
+		return g.refuseStranger(w, r, v, d, err)
+	}
+	decision := v.decide(d.requirement)
+	if !decision.Allowed && !g.allowsUnavailable(v) {
+		return g.refuseUser(w, r, v, d)
+	}
+	return g.pass(w, r, v, next)
+}
+
+// covers says whether the gate stands before this request.
+func (g *Gate) covers(s *requestState, r *http.Request) (bool, error) {
+	if g.paths.Empty() && g.public.Empty() {
+		return true, nil
+	}
+	paths := make([]string, 0, 4)
+	paths = append(paths, r.URL.EscapedPath())
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		if p := original.URL.EscapedPath(); p != paths[0] {
+			paths = append(paths, p)
+		}
+	}
+	paths = append(paths, s.overrides...)
+	readings, err := gateway.ReadPaths(paths...)
+	if err != nil {
+		return false, err
+	}
+	if !g.paths.Empty() && !g.paths.CoversAny(readings) {
+		return false, nil
+	}
+	return !g.public.CoversAll(readings), nil
+}
+
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" &&
+		r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// allowsUnavailable says whether a request whose state cannot be had is let
+// through: for anybody with a valid token while the store cannot be read, else
+// for users whom the store knows.
+func (g *Gate) allowsUnavailable(v *visit) bool {
+	if orDefault(g.OnUnavailable, v.gateway.OnUnavailable) != policyAllow {
+		return false
+	}
+	switch v.decision.Reason {
+	case entitlement.ReasonUnavailable, entitlement.ReasonUnknownStatus:
+		return v.unreadable != nil || v.account.Known()
+	}
+	return false
+}
+
+// pass lets a request through.
+func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, next caddyhttp.Handler) error {
+	v.gateway.metrics.decided(true, v.decision.Reason)
+	if c := v.gateway.logger.Check(zap.DebugLevel, "allowed"); c != nil {
+		c.Write(zap.String("user", v.identity.User), zap.String("reason", string(v.decision.Reason)))
+	}
+	v.expose(r, true)
+	gated := &gatedWriter{
+		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
+		vary:                  v.gateway.vary,
+	}
+	err := next.ServeHTTP(gated, r)
+	gated.protect() // an empty answer, or an error that others will answer
+	return err
+}
+
+func (g *Gate) refuseStranger(w http.ResponseWriter, r *http.Request, v *visit, d demand, err error) error {
+	p := loginRefusal(err)
+	p.Plans = d.plans
+	v.gateway.metrics.decided(false, entitlement.Reason(p.Code))
+	if !errors.Is(err, identity.ErrMissing) {
+		v.gateway.logger.Info("refused", zap.String("reason", p.Code), zap.NamedError("why", err))
+	}
+	return g.refuse(w, r, v, p)
+}
+
+func (g *Gate) refuseUser(w http.ResponseWriter, r *http.Request, v *visit, d demand) error {
+	v.gateway.metrics.decided(false, v.decision.Reason)
+	v.gateway.logger.Info("refused",
+		zap.String("reason", string(v.decision.Reason)),
+		zap.String("user_hash", v.gateway.core.HashUser(v.identity.User)))
+	v.expose(r, false)
+	return g.refuse(w, r, v, refusalOf(&v.decision, d.plans))
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ caddyfile.Unmarshaler       = (*Handler)(nil)
+	_ caddy.Provisioner           = (*Gate)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Gate)(nil)
+	_ caddyfile.Unmarshaler       = (*Gate)(nil)
+)

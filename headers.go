@@ -1,0 +1,217 @@
+package caddypolar
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/identity"
+)
+
+// headerNames are the names of one gateway's headers to the upstream.
+type headerNames struct {
+	folded string // the prefix in the one spelling that all spellings fold to
+
+	user, plan, plans, status, reason, until, graceUntil, customer string
+}
+
+func makeHeaderNames(prefix string) headerNames {
+	name := func(s string) string { return http.CanonicalHeaderKey(prefix + s) }
+	return headerNames{
+		folded: foldHeader(prefix),
+		user:   name("User"), plan: name("Plan"), plans: name("Plans"), status: name("Status"),
+		reason: name("Reason"), until: name("Until"), graceUntil: name("Grace-Until"), customer: name("Customer"),
+	}
+}
+
+// foldHeader writes a header's name as those servers read it that take _ and .
+// for -, and letters of either case for the same.
+func foldHeader(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '_' || r == '.':
+			return '-'
+		case 'A' <= r && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return r
+	}, name)
+}
+
+// ours says whether a client's header falls into our namespace, in whatever
+// spelling.
+func (n *headerNames) ours(name string) bool {
+	if len(name) < len(n.folded) {
+		return false
+	}
+	for i := range len(n.folded) {
+		c := name[i]
+		switch {
+		case c == '_' || c == '.':
+			c = '-'
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		}
+		if c != n.folded[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// strip removes what a client must not say: headers and trailers of our
+// namespace, and our names in Connection, by which it could make the proxy
+// drop the headers that we set.
+func (n *headerNames) strip(r *http.Request) {
+	n.stripFrom(r.Header)
+	n.stripConnection(r.Header)
+	n.stripFrom(r.Trailer)
+	if r.Body != nil && (r.Trailer != nil || r.ContentLength < 0) {
+		// Trailers come after the body, announced or not.
+		r.Body = &trailerStripper{ReadCloser: r.Body, request: r, names: n}
+	}
+}
+
+func (n *headerNames) stripFrom(h http.Header) {
+	for name := range h {
+		if n.ours(name) {
+			delete(h, name)
+		}
+	}
+}
+
+func (n *headerNames) stripConnection(h http.Header) {
+	lines, ok := h["Connection"]
+	if !ok {
+		return
+	}
+	var kept []string
+	for _, line := range lines {
+		for option := range strings.SplitSeq(line, ",") {
+			if option = strings.TrimSpace(option); option != "" && !n.ours(option) {
+				kept = append(kept, option)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		delete(h, "Connection")
+		return
+	}
+	h["Connection"] = []string{strings.Join(kept, ", ")}
+}
+
+// trailerStripper strips the trailers once they have arrived.
+type trailerStripper struct {
+	io.ReadCloser
+	request *http.Request
+	names   *headerNames
+}
+
+func (t *trailerStripper) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if err != nil {
+		t.names.stripFrom(t.request.Trailer)
+	}
+	return n, err
+}
+
+// set tells the upstream who asks and why it may. It first deletes every name,
+// for the site's own authentication may have set some. The slices are this
+// request's own: Caddy's header directives write into them.
+func (n *headerNames) set(h http.Header, v headerValues) {
+	values := [...]struct{ name, value string }{
+		{n.user, v.user},
+		{n.plan, v.plan},
+		{n.plans, v.plans},
+		{n.status, v.status},
+		{n.reason, v.reason},
+		{n.until, v.until},
+		{n.graceUntil, v.graceUntil},
+		{n.customer, v.customer},
+	}
+	own := make([]string, len(values))
+	for i := range values {
+		if values[i].value == "" {
+			delete(h, values[i].name)
+			continue
+		}
+		own[i] = values[i].value
+		h[values[i].name] = own[i : i+1 : i+1]
+	}
+}
+
+// headerValues are the values of our headers, as strings that a header can
+// hold. Empty ones are not sent.
+type headerValues struct {
+	user, plan, plans, status, reason, until, graceUntil, customer string
+}
+
+func headersOf(user string, a *entitlement.Account, d *entitlement.Decision, plans string) headerValues {
+	v := headerValues{
+		user: encodeHeader(user), plans: plans,
+		status: encodeHeader(d.Status), reason: string(d.Reason),
+	}
+	if a != nil {
+		v.customer = a.OwnCustomer()
+	}
+	if d.Allowed {
+		v.plan = d.Plan
+		if !d.Until.IsZero() {
+			v.until = formatTime(d.Until)
+		}
+		if d.Grace {
+			v.graceUntil = v.until
+		}
+	}
+	return v
+}
+
+// formatTime is RFC 3339 in UTC with seconds.
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// encodeHeader percent-encodes what does not belong into a header's value, and
+// the percent sign itself. Blanks at the ends would be lost on the way, and
+// another user would arrive.
+func encodeHeader(s string) string {
+	const hex = "0123456789ABCDEF"
+	plain := func(i int) bool {
+		c := s[i]
+		return c > ' ' && c < 0x7f && c != '%' || c == ' ' && i > 0 && i < len(s)-1
+	}
+	clean := true
+	for i := range len(s) {
+		clean = clean && plain(i)
+	}
+	if clean {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		if plain(i) {
+			b.WriteByte(s[i])
+		} else {
+			b.WriteByte('%')
+			b.WriteByte(hex[s[i]>>4])
+			b.WriteByte(hex[s[i]&15])
+		}
+	}
+	return b.String()
+}
+
+// varyOf names the request headers in which tokens are looked for.
+func varyOf(sources []identity.Source) string {
+	var names []string
+	for _, s := range sources {
+		name := s.Header
+		if s.Cookie != "" {
+			name = "Cookie"
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}

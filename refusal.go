@@ -1,0 +1,261 @@
+package caddypolar
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+)
+
+// The codes that are no reasons of a decision.
+const (
+	codeTokenMissing  = "token_missing"
+	codeTokenInvalid  = "token_invalid"
+	codeTokenExpired  = "token_expired"
+	codeBadPath       = "bad_path"
+	codeBadSignature  = "bad_signature"
+	codeBadBody       = "bad_body"
+	codeBodyTooLarge  = "body_too_large"
+	codeBusy          = "busy"
+	codeNotConfigured = "not_configured"
+	codeNotFound      = "not_found"
+	codeWrongMethod   = "method_not_allowed"
+)
+
+// docsURL is where each code has its entry.
+const docsURL = "https://github.com/caddy-polar/caddy-polar/blob/main/docs/codes.md#"
+
+// retryAfter is how long a client should wait for what is not to be had now.
+const retryAfter = 10 * time.Second
+
+// message is what people read about a code: a sentence, and what to do.
+type message struct{ title, detail string }
+
+var messages = map[string]message{
+	codeTokenMissing:  {"Authentication required", "Sign in to go on."},
+	codeTokenInvalid:  {"Authentication required", "The token is not valid here. Sign in again."},
+	codeTokenExpired:  {"Authentication required", "The token has expired. Sign in again."},
+	codeBadPath:       {"Bad request path", "The path holds control characters, cannot be decoded, or can be read in too many ways."},
+	codeBadSignature:  {"Bad webhook signature", "The webhook was not accepted."},
+	codeBadBody:       {"The body could not be read", "Send it again."},
+	codeBodyTooLarge:  {"The body is too large", "Send less."},
+	codeBusy:          {"Too many webhooks at once", "Send it again later."},
+	codeNotConfigured: {"Not configured", "The gateway lacks the setting that this route needs."},
+	codeNotFound:      {"No such route", "There is nothing at this address."},
+	codeWrongMethod:   {"Method not allowed", "See the Allow header."},
+
+	string(entitlement.ReasonNoSubscription):  {"A subscription is required", "This needs a subscription or purchase that you do not have."},
+	string(entitlement.ReasonPlanRequired):    {"Another plan is required", "Your plan does not include this."},
+	string(entitlement.ReasonTrialEnded):      {"The trial has ended", "Subscribe to go on."},
+	string(entitlement.ReasonPeriodEnded):     {"The subscription has ended", "The paid period is over and was not renewed."},
+	string(entitlement.ReasonCanceled):        {"The subscription was canceled", "Subscribe again to go on."},
+	string(entitlement.ReasonPastDue):         {"A payment has failed", "Update the payment method to go on."},
+	string(entitlement.ReasonUnpaid):          {"The subscription is unpaid", "Pay the open invoice to go on."},
+	string(entitlement.ReasonPaused):          {"The subscription is paused", "Resume it to go on."},
+	string(entitlement.ReasonIncomplete):      {"The purchase was not completed", "Start it again."},
+	string(entitlement.ReasonRefunded):        {"The purchase was refunded", "Buy it again to go on."},
+	string(entitlement.ReasonDisputed):        {"The payment was disputed", "Contact the seller."},
+	string(entitlement.ReasonBenefitRevoked):  {"The benefit was taken back", "Subscribe again, or contact the seller."},
+	string(entitlement.ReasonPassExpired):     {"The pass has expired", "The access that you were given is over."},
+	string(entitlement.ReasonCustomerDeleted): {"The customer was deleted", "Contact the seller."},
+	string(entitlement.ReasonUnknownStatus):   {"The subscription is in an unknown state", "Try again later."},
+	string(entitlement.ReasonUnavailable):     {"The subscription cannot be checked right now", "Try again in a moment."},
+}
+
+// problem is an answer that is not what was asked for: RFC 9457, with our own
+// fields. Each has a stable code with an entry in the documentation.
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	// Error repeats the sentence for clients that read only that.
+	Error string `json:"error"`
+	Code  string `json:"code"`
+
+	// Of a refusal only.
+	Plans     []string             `json:"plans,omitempty"`
+	Reason    string               `json:"reason,omitempty"`
+	Until     *string              `json:"until,omitempty"`
+	NextStep  entitlement.NextStep `json:"nextStep,omitempty"`
+	RequestID string               `json:"requestId,omitempty"`
+}
+
+func newProblem(status int, code string) *problem {
+	m := messages[code]
+	return &problem{
+		Type: docsURL + code, Title: m.title, Status: status, Detail: m.detail, Error: m.title, Code: code,
+	}
+}
+
+// with says more about this one case. The text must be fit for anybody.
+func (p *problem) with(detail string) *problem {
+	p.Detail = detail
+	return p
+}
+
+// refusalOf is the answer to a refused decision.
+func refusalOf(d *entitlement.Decision, plans []string) *problem {
+	p := newProblem(d.HTTPStatus, string(d.Reason))
+	p.Reason, p.Plans, p.NextStep = string(d.Reason), plans, d.NextStep
+	if !d.Until.IsZero() {
+		p.Until = new(formatTime(d.Until))
+	}
+	return p
+}
+
+// loginRefusal is the answer to a request whose user is not known.
+func loginRefusal(err error) *problem {
+	p := newProblem(http.StatusUnauthorized, tokenCode(err))
+	p.Reason, p.NextStep = p.Code, entitlement.StepLogin
+	return p
+}
+
+// head sets the headers that go with a problem. They survive Caddy's error
+// routes.
+func (p *problem) head(h http.Header) {
+	h.Set("Cache-Control", "private, no-store")
+	switch p.Status {
+	case http.StatusUnauthorized:
+		challenge := "Bearer"
+		if p.Code != codeTokenMissing {
+			challenge = `Bearer error="invalid_token"`
+		}
+		h.Set("WWW-Authenticate", challenge)
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	}
+}
+
+// write answers with problem+json.
+func (p *problem) write(w http.ResponseWriter, r *http.Request) error {
+	p.head(w.Header())
+	p.RequestID = requestID(r)
+	return writeJSON(w, p.Status, "application/problem+json", p)
+}
+
+func writeJSON(w http.ResponseWriter, status int, contentType string, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // the client may be gone
+	return nil
+}
+
+func requestID(r *http.Request) string {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return ""
+	}
+	id, _ := repl.GetString("http.request.uuid")
+	return id
+}
+
+// How a gate refuses.
+const (
+	refuseAuto     = "auto"
+	refuseJSON     = "json"
+	refuseError    = "error"
+	refuseRedirect = "redirect"
+)
+
+// refuse answers a refused request in the way that the gate is configured.
+func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, v *visit, p *problem) error {
+	addVary(w.Header(), v.gateway.vary)
+	if g.Refuse != refuseJSON && g.Refuse != refuseError {
+		addVary(w.Header(), "Accept, Sec-Fetch-Mode")
+	}
+	navigation := isNavigation(r)
+	switch {
+	case g.Refuse == refuseError:
+		p.head(w.Header())
+		return caddyhttp.Error(p.Status, fmt.Errorf("%s: %s", p.Code, p.Title))
+	case g.Refuse == refuseRedirect && navigation:
+		w.Header().Set("Cache-Control", "private, no-store")
+		target := strings.ReplaceAll(g.RefuseURL, returnTo, url.QueryEscape(originalURL(r)))
+		http.Redirect(w, r, target, http.StatusSeeOther)
+		return nil
+	case g.Refuse != refuseJSON && navigation:
+		return p.page(w, r)
+	}
+	return p.write(w, r)
+}
+
+// returnTo is what the address that was asked for takes the place of.
+const returnTo = "{return_to}"
+
+// originalURL is the address that the visitor asked for.
+func originalURL(r *http.Request) string {
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok {
+		original = *r
+	}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + r.Host + original.URL.RequestURI()
+}
+
+// isNavigation says whether a browser asks for a page to show.
+func isNavigation(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" {
+		return mode == "navigate"
+	}
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+var page = template.Must(template.New("refusal").Parse(`<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{.Title}}</title></head>
+<body><h1>{{.Title}}</h1><p>{{.Detail}}</p>
+<p><small>{{.Code}}{{with .RequestID}} · {{.}}{{end}}</small></p></body></html>
+`))
+
+// page answers a browser with a short plain page.
+func (p *problem) page(w http.ResponseWriter, r *http.Request) error {
+	p.head(w.Header())
+	p.RequestID = requestID(r)
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	w.WriteHeader(p.Status)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	return page.Execute(w, p)
+}
+
+// addVary adds names to Vary that are not there yet.
+func addVary(h http.Header, names string) {
+	if names == "" {
+		return
+	}
+	have := strings.ToLower(strings.Join(h["Vary"], ","))
+	for name := range strings.SplitSeq(names, ", ") {
+		if !strings.Contains(have, strings.ToLower(name)) {
+			h.Add("Vary", name)
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package caddypolar
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/gateway"
+	"github.com/caddy-polar/caddy-polar/identity"
+)
+
+// requestVar is the request variable under which we keep what was found out.
+const requestVar = "polar_request"
+
+// requestState is what all of our handlers share about one request.
+type requestState struct {
+	// overrides are the paths in X-Original-URL and X-Rewrite-URL.
+	overrides []string
+	site      *visit // that of the site's `polar`, nil where there is none
+	last      *visit // that of the handler that came last, for placeholders
+	first     visit  // most requests know one gateway
+	more      []*visit
+}
+
+// String keeps the state out of {http.vars.polar_request}.
+func (*requestState) String() string { return "" }
+
+// visit is what has been found out about a request on behalf of one gateway.
+// Whoever asks first computes it, once.
+type visit struct {
+	gateway *Gateway
+	now     time.Time
+
+	identified bool
+	identity   identity.Identity
+	anonymous  error // why there is no identity
+
+	gathered   bool
+	account    *entitlement.Account
+	unreadable error // why there is no account
+	plans      string
+
+	// decision is the last gate's, else that for any plan.
+	decision entitlement.Decision
+}
+
+// stateOf finds the state of a request, or begins it.
+func stateOf(r *http.Request) *requestState {
+	if s, ok := caddyhttp.GetVar(r.Context(), requestVar).(*requestState); ok {
+		return s
+	}
+	s := new(requestState)
+	s.takeOverrides(r.Header)
+	caddyhttp.SetVar(r.Context(), requestVar, s)
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(s.placeholder)
+	}
+	return s
+}
+
+// takeOverrides removes the headers that make some upstreams serve another
+// path or method than the request's own, and remembers the paths.
+func (s *requestState) takeOverrides(h http.Header) {
+	for _, name := range [...]string{"X-Original-Url", "X-Rewrite-Url"} {
+		for _, value := range h[name] {
+			if value != "" {
+				s.overrides = append(s.overrides, gateway.OverridePath(value))
+			}
+		}
+		delete(h, name)
+	}
+	delete(h, "X-Http-Method-Override")
+}
+
+// visitOf begins, or goes on with, what one gateway does for a request. It
+// strips the client's copies of our headers, once.
+func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
+	if s.first.gateway == nil {
+		g.names.strip(r)
+		s.first.begin(g)
+		s.last = &s.first
+		return s.last
+	}
+	stripped := s.first.gateway.names.folded == g.names.folded
+	if s.first.gateway == g {
+		s.last = &s.first
+		return s.last
+	}
+	for _, v := range s.more {
+		if v.gateway == g {
+			s.last = v
+			return v
+		}
+		stripped = stripped || v.gateway.names.folded == g.names.folded
+	}
+	if !stripped {
+		g.names.strip(r)
+	}
+	s.last = new(visit)
+	s.last.begin(g)
+	s.more = append(s.more, s.last)
+	return s.last
+}
+
+func (v *visit) begin(g *Gateway) { v.gateway, v.now = g, g.core.Now() }
+
+// identify finds out who asks. The error is one of identity's.
+func (v *visit) identify(r *http.Request) error {
+	if v.identified {
+		return v.anonymous
+	}
+	v.identified = true
+	g := v.gateway
+	if g.verifier == nil {
+		v.anonymous = identity.ErrMissing
+		return v.anonymous
+	}
+	v.identity, v.anonymous = g.verifier.Identify(r.Header, v.now)
+	if v.anonymous != nil {
+		g.metrics.tokens[tokenCode(v.anonymous)].Inc()
+		return v.anonymous
+	}
+	g.metrics.tokens["valid"].Inc()
+	if v.identity.StripToken {
+		v.identity.Source.Strip(r.Header)
+	}
+	return nil
+}
+
+func tokenCode(err error) string {
+	switch {
+	case errors.Is(err, identity.ErrMissing):
+		return codeTokenMissing
+	case errors.Is(err, identity.ErrExpired):
+		return codeTokenExpired
+	}
+	return codeTokenInvalid
+}
+
+// gather reads the account of the user, who is known by now.
+func (v *visit) gather() error {
+	if v.gathered {
+		return v.unreadable
+	}
+	v.gathered = true
+	g := v.gateway
+	v.account, v.unreadable = g.core.Account(v.identity.User)
+	if v.unreadable != nil {
+		g.logger.Error("the store cannot be read: nobody can be told from a stranger", zap.Error(v.unreadable))
+		return v.unreadable
+	}
+	v.plans = openPlans(v.account, g.core.Rules(), v.now)
+	return nil
+}
+
+// openPlans lists the plans that are open now, comma separated.
+func openPlans(a *entitlement.Account, rules *entitlement.Rules, now time.Time) string {
+	if !a.Known() {
+		return ""
+	}
+	plans := ""
+	for i := range rules.Plans {
+		if !entitlement.Decide(a, rules.Only(i), rules, now).Allowed {
+			continue
+		}
+		if plans != "" {
+			plans += ","
+		}
+		plans += rules.Plans[i].Name
+	}
+	return plans
+}
+
+// decide answers for a requirement. That the store cannot be read is an answer
+// too.
+func (v *visit) decide(q entitlement.Requirement) entitlement.Decision {
+	if v.gather() != nil {
+		v.decision = entitlement.Unavailable()
+	} else {
+		v.decision = entitlement.Decide(v.account, q, v.gateway.core.Rules(), v.now)
+	}
+	return v.decision
+}
+
+// expose tells the upstream what is known about the user of the last decision.
+func (v *visit) expose(r *http.Request, gated bool) {
+	h := headersOf(v.identity.User, v.account, &v.decision, v.plans)
+	if !gated {
+		h.plan = ""
+	}
+	v.gateway.names.set(r.Header, h)
+}
+
+// placeholder implements {http.polar.*} and {http.auth.user.id}.
+func (s *requestState) placeholder(key string) (any, bool) {
+	v := s.last
+	if v == nil {
+		return nil, false
+	}
+	known := v.identified && v.anonymous == nil
+	if key == "http.auth.user.id" {
+		return v.identity.User, known
+	}
+	name, ok := strings.CutPrefix(key, "http.polar.")
+	if !ok {
+		return nil, false
+	}
+	d := &v.decision
+	switch name {
+	case "user":
+		return v.identity.User, true
+	case "customer":
+		if v.account == nil {
+			return "", true
+		}
+		return v.account.OwnCustomer(), true
+	case "plan":
+		return d.Plan, true
+	case "plans":
+		return v.plans, true
+	case "status":
+		return d.Status, true
+	case "reason":
+		if v.identified && !known {
+			return tokenCode(v.anonymous), true
+		}
+		return string(d.Reason), true
+	case "until":
+		if d.Until.IsZero() {
+			return "", true
+		}
+		return formatTime(d.Until), true
+	case "allowed":
+		return strconv.FormatBool(d.Allowed), true
+	case "checkout_url":
+		return "", true // the checkout route comes with the Polar client
+	}
+	return nil, false
+}

@@ -1,0 +1,118 @@
+package caddypolar
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-polar/caddy-polar/cache"
+)
+
+func init() {
+	caddy.RegisterModule(BoltStore{})
+}
+
+// StoreModule is a module of the namespace polar.stores: where a gateway keeps
+// its mirror of Polar's objects.
+type StoreModule interface {
+	// Open returns the store. byDefault is the file to use when none is
+	// configured. Nothing is read or written before the store is used.
+	Open(byDefault string) (*cache.Store, error)
+	// Release lets go of what Open took, if it took anything.
+	Release() error
+}
+
+// stores holds the open files of the process, by path alone: a bbolt file can
+// be opened once, so every configuration that names it shares it, whatever
+// else it says.
+var stores = caddy.NewUsagePool()
+
+type pooledStore struct{ *cache.Store }
+
+func (p pooledStore) Destruct() error { return p.Close() }
+
+// BoltStore keeps the mirror in one embedded bbolt file, which belongs to one
+// process at a time and survives reloads.
+type BoltStore struct {
+	// Path is the file. Default: polar/<gateway>.db in Caddy's data directory.
+	Path string `json:"path,omitempty"`
+
+	key      string
+	acquired bool
+}
+
+// CaddyModule returns the Caddy module information.
+func (BoltStore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "polar.stores.bolt",
+		New: func() caddy.Module { return new(BoltStore) },
+	}
+}
+
+// Open implements StoreModule.
+func (b *BoltStore) Open(byDefault string) (*cache.Store, error) {
+	path, err := caddy.NewReplacer().ReplaceOrErr(orDefault(b.Path, byDefault), true, true)
+	if err != nil {
+		return nil, fmt.Errorf("bolt: path: %w", err)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, fmt.Errorf("bolt: path: %w", err)
+	}
+	if b.key, err = filepath.EvalSymlinks(path); err != nil {
+		// It does not exist yet; its directory may, behind a link.
+		b.key = path
+		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+			b.key = filepath.Join(dir, filepath.Base(path))
+		}
+	}
+	v, _, err := stores.LoadOrNew(b.key, func() (caddy.Destructor, error) {
+		return pooledStore{cache.New(b.key)}, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("bolt: %w", err)
+	}
+	b.acquired = true
+	return v.(pooledStore).Store, nil
+}
+
+// Release implements StoreModule.
+func (b *BoltStore) Release() error {
+	if !b.acquired {
+		return nil // a failed load must not take the running one's file away
+	}
+	b.acquired = false
+	_, err := stores.Delete(b.key)
+	return err
+}
+
+// UnmarshalCaddyfile sets up the store from its words:
+//
+//	store bolt {
+//		path <file>
+//	}
+func (b *BoltStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the module's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	for d.NextBlock(d.Nesting()) {
+		if d.Val() != "path" {
+			return d.Errf("unknown subdirective %q of store bolt: expected path", d.Val())
+		}
+		if b.Path != "" {
+			return d.Err("path is given twice")
+		}
+		if !d.AllArgs(&b.Path) {
+			return d.ArgErr()
+		}
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ StoreModule           = (*BoltStore)(nil)
+	_ caddyfile.Unmarshaler = (*BoltStore)(nil)
+)
