@@ -2,8 +2,6 @@ package caddypolar
 
 import (
 	"errors"
-	"strconv"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -49,23 +47,49 @@ func registerMetrics(registry *prometheus.Registry) error {
 	return nil
 }
 
-// gatewayMetrics is what one gateway counts.
+// tokenValid is the result of a token that named a user.
+const tokenValid = "valid"
+
+// gatewayMetrics is what one gateway counts. Requests find their counters in
+// maps that are never written to again.
 type gatewayMetrics struct {
 	gateway string
 	age     prometheus.Observer
 	tokens  map[string]prometheus.Counter
+	allowed map[entitlement.Reason]prometheus.Counter
+	refused map[entitlement.Reason]prometheus.Counter
 }
 
 func newGatewayMetrics(name string) gatewayMetrics {
-	m := gatewayMetrics{gateway: name, age: webhookAgeSeconds.WithLabelValues(name), tokens: make(map[string]prometheus.Counter)}
-	for _, result := range []string{"valid", codeTokenMissing, codeTokenInvalid, codeTokenExpired} {
-		m.tokens[result] = tokensTotal.WithLabelValues(result)
+	m := gatewayMetrics{
+		gateway: name,
+		age:     webhookAgeSeconds.WithLabelValues(name),
+		tokens:  make(map[string]prometheus.Counter),
+		allowed: make(map[entitlement.Reason]prometheus.Counter),
+		refused: make(map[entitlement.Reason]prometheus.Counter),
+	}
+	m.tokens[tokenValid] = tokensTotal.WithLabelValues(tokenValid)
+	for _, code := range []string{codeTokenMissing, codeTokenInvalid, codeTokenExpired} {
+		m.tokens[code] = tokensTotal.WithLabelValues(code)
+		m.refused[entitlement.Reason(code)] = decisionsTotal.WithLabelValues(name, "false", code)
+	}
+	for _, reason := range entitlement.RefusedReasons {
+		m.refused[reason] = decisionsTotal.WithLabelValues(name, "false", string(reason))
+	}
+	// With on_unavailable allow, two reasons of refusals let people in.
+	for _, reason := range append([]entitlement.Reason{entitlement.ReasonUnavailable, entitlement.ReasonUnknownStatus},
+		entitlement.AllowedReasons...) {
+		m.allowed[reason] = decisionsTotal.WithLabelValues(name, "true", string(reason))
 	}
 	return m
 }
 
 func (m *gatewayMetrics) decided(allowed bool, reason entitlement.Reason) {
-	decisionsTotal.WithLabelValues(m.gateway, strconv.FormatBool(allowed), string(reason)).Inc()
+	if allowed {
+		m.allowed[reason].Inc()
+	} else {
+		m.refused[reason].Inc()
+	}
 }
 
 func (m *gatewayMetrics) webhook(eventType, result string) {
@@ -75,6 +99,6 @@ func (m *gatewayMetrics) webhook(eventType, result string) {
 func (m *gatewayMetrics) received(r gateway.Receipt) {
 	m.webhook(r.Type, string(r.Result))
 	if r.Age > 0 {
-		m.age.Observe(float64(r.Age) / float64(time.Second))
+		m.age.Observe(r.Age.Seconds())
 	}
 }

@@ -127,7 +127,7 @@ func (v *visit) identify(r *http.Request) error {
 		g.metrics.tokens[tokenCode(v.anonymous)].Inc()
 		return v.anonymous
 	}
-	g.metrics.tokens["valid"].Inc()
+	g.metrics.tokens[tokenValid].Inc()
 	if v.identity.StripToken {
 		v.identity.Source.Strip(r.Header)
 	}

@@ -13,6 +13,7 @@ type gatedWriter struct {
 	caddyhttp.ResponseWriterWrapper
 	vary string
 	done bool
+	own  [2]string // the header values of this answer
 }
 
 // protect sets the headers, before the first byte of the answer goes out.
@@ -22,15 +23,23 @@ func (w *gatedWriter) protect() {
 	}
 	w.done = true
 	h := w.Header()
-	h["Cache-Control"] = []string{private(h["Cache-Control"])}
+	w.own = [2]string{private(h["Cache-Control"]), w.vary}
+	h["Cache-Control"] = w.own[0:1:1]
 	// These outrank Cache-Control at some shared caches.
 	delete(h, "Cdn-Cache-Control")
 	delete(h, "Surrogate-Control")
-	addVary(h, w.vary)
+	if _, varies := h["Vary"]; varies || w.vary == "" {
+		addVary(h, w.vary)
+	} else {
+		h["Vary"] = w.own[1:2:2]
+	}
 }
 
 // private makes a cache policy private, unless it is stricter.
 func private(policy []string) string {
+	if len(policy) == 0 {
+		return "private"
+	}
 	var kept []string
 	for _, line := range policy {
 		for directive := range strings.SplitSeq(line, ",") {

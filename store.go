@@ -97,18 +97,7 @@ func (b *BoltStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.ArgErr()
 	}
-	for d.NextBlock(d.Nesting()) {
-		if d.Val() != "path" {
-			return d.Errf("unknown subdirective %q of store bolt: expected path", d.Val())
-		}
-		if b.Path != "" {
-			return d.Err("path is given twice")
-		}
-		if !d.AllArgs(&b.Path) {
-			return d.ArgErr()
-		}
-	}
-	return nil
+	return subdirectives(d, map[string]func(*caddyfile.Dispenser) error{"path": one(&b.Path)})
 }
 
 // Interface guards

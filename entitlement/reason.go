@@ -1,6 +1,10 @@
 package entitlement
 
-import "net/http"
+import (
+	"maps"
+	"net/http"
+	"slices"
+)
 
 // Reason is the stable code of why a request was let through or refused.
 type Reason string
@@ -76,3 +80,12 @@ var refusals = map[Reason]struct {
 	ReasonPlanRequired:    {http.StatusPaymentRequired, StepCheckout},
 	ReasonUnavailable:     {http.StatusServiceUnavailable, StepWait},
 }
+
+// AllowedReasons and RefusedReasons are all reasons that a decision can have.
+var (
+	AllowedReasons = []Reason{
+		ReasonActive, ReasonCanceling, ReasonPausing, ReasonTrialing, ReasonRenewalGrace, ReasonPastDueGrace,
+		ReasonUnpaidGrace, ReasonCanceledGrace, ReasonPurchased, ReasonBenefit, ReasonPass,
+	}
+	RefusedReasons = slices.Sorted(maps.Keys(refusals))
+)

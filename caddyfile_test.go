@@ -1,0 +1,331 @@
+package caddypolar
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+)
+
+// in is a Caddyfile with some lines in the polar block and in the site. The
+// block's first line is line 3, the site's first is 2 lines after its end.
+func in(block, site string) string {
+	return "{\n\tpolar {\n" + block + "\n\t}\n}\nlocalhost {\n" + site + "\n}\n"
+}
+
+const goodBlock = "jwt secret {env.JWT}\nplan pro p1"
+
+func TestCaddyfileMistakes(t *testing.T) {
+	for _, test := range []struct {
+		name, config string
+		want         []string // what the error says, the place first
+	}{
+		{"unknown subdirective", in("acess_token x", ""), []string{"Caddyfile:3", `"acess_token"`, "access_token"}},
+		{"later word", in("login_url /login", ""), []string{"Caddyfile:3", `unknown subdirective "login_url"`}},
+		{"later word upgrade_url", in("upgrade_url /login", ""), []string{`unknown subdirective "upgrade_url"`}},
+		{"later word session", in("session http://localhost/me", ""), []string{`unknown subdirective "session"`}},
+		{"later word sync", in("sync off", ""), []string{`unknown subdirective "sync"`}},
+		{"later word memory", in("memory 5", ""), []string{`unknown subdirective "memory"`}},
+		{"later word notify", in("notify http://x y", ""), []string{`unknown subdirective "notify"`}},
+		{"later word link", in("link email", ""), []string{`unknown subdirective "link"`}},
+		{"later word checkout", in("checkout {\n}", ""), []string{`unknown subdirective "checkout"`}},
+		{"later word user", in("user {http.auth.user.id}", ""), []string{`unknown subdirective "user"`}},
+		{"repeated scalar", in("server sandbox\nserver production", ""), []string{"Caddyfile:4", "server is given twice"}},
+		{"repeated token", in("access_token a\naccess_token b", ""), []string{"Caddyfile:4", "access_token is given twice"}},
+		{"leftover argument", in("server sandbox production", ""), []string{"Caddyfile:3", "server takes exactly one argument"}},
+		{"missing argument", in("access_token", ""), []string{"Caddyfile:3", "access_token takes exactly one argument"}},
+		{"empty argument", in(`access_token ""`, ""), []string{"Caddyfile:3", "not empty"}},
+		{"empty secret in a list", in(`webhook_secret a ""`, ""), []string{"Caddyfile:3", "none of them empty"}},
+		{"no secret in a list", in(`webhook_secret`, ""), []string{"Caddyfile:3", "one or more arguments"}},
+		{"block where none belongs", in("server sandbox {\nx\n}", ""), []string{"server takes no block"}},
+		{"second block of a name", "{\npolar {\nplan a b\n}\npolar {\nplan a b\n}\n}\n", []string{"Caddyfile:5", `"default"`, "two polar blocks"}},
+		{"two names", "{\npolar a b {\n}\n}\n", []string{"Caddyfile:2", `unexpected "b"`}},
+		{"bad gateway name", "{\npolar A.b {\n}\n}\n", []string{"Caddyfile:2", `"A.b"`}},
+
+		{"jwt nothing", in("jwt", ""), []string{"Caddyfile:3", "exactly one of secret and public_key"}},
+		{"jwt unknown kind", in("jwt sekret x", ""), []string{"Caddyfile:3", `unexpected "sekret"`}},
+		{"jwt jwks comes later", in("jwt jwks https://x.example/jwks", ""), []string{"Caddyfile:3", `unexpected "jwks"`}},
+		{"jwt jwks in a block comes later", in("jwt {\njwks https://x.example\n}", ""), []string{"Caddyfile:4", `unknown subdirective "jwks"`}},
+		{"jwt two keys", in("jwt {\nsecret a\npublic_key b\n}", ""), []string{"exactly one of secret and public_key"}},
+		{"jwt no key", in("jwt {\nissuer a\n}", ""), []string{"exactly one of secret and public_key"}},
+		{"jwt secret twice", in("jwt {\nsecret a\nsecret b\n}", ""), []string{"Caddyfile:5", "secret is given twice"}},
+		{"jwt one line with two values", in("jwt secret a b", ""), []string{"secret takes exactly one argument"}},
+		{"jwt bad leeway", in("jwt {\nsecret a\nleeway soon\n}", ""), []string{"Caddyfile:5", `"soon" is not a duration`}},
+		{"jwt negative leeway", in("jwt {\nsecret a\nleeway -5s\n}", ""), []string{"Caddyfile:5", "is not a duration"}},
+		{"jwt from nowhere", in("jwt {\nsecret a\nfrom query token\n}", ""), []string{"Caddyfile:5", `unexpected "query"`}},
+		{"jwt from half", in("jwt {\nsecret a\nfrom cookie\n}", ""), []string{"Caddyfile:5", "from takes header"}},
+		{"jwt flag with argument", in("jwt {\nsecret a\nstrip_token yes\n}", ""), []string{"Caddyfile:5", "strip_token takes no argument"}},
+
+		{"plan without a name", in("plan", ""), []string{"Caddyfile:3", "plan takes a name"}},
+		{"plan any", in("plan any p1", ""), []string{"Caddyfile:3", `"any"`}},
+		{"plan in capitals", in("plan Pro p1", ""), []string{"Caddyfile:3", `"Pro"`}},
+		{"plan without products", in("plan pro", ""), []string{"Caddyfile:3", "at least one product"}},
+		{"plan with an empty product", in(`plan pro ""`, ""), []string{"Caddyfile:3", "none may be empty"}},
+		{"plan twice", in("plan pro a\nplan pro b", ""), []string{"Caddyfile:4", "two plans named pro"}},
+		{"plan with an unknown word", in("plan pro {\nproduct a\n}", ""), []string{"Caddyfile:4", `"product"`, "products"}},
+		{"plan with grace twice", in("plan pro a {\ngrace {\n}\ngrace {\n}\n}", ""), []string{"grace is given twice"}},
+
+		{"grace in one line", in("grace 7d", ""), []string{"Caddyfile:3", `unexpected "7d"`}},
+		{"grace unknown", in("grace {\nlate 7d\n}", ""), []string{"Caddyfile:4", `"late"`, "past_due"}},
+		{"grace past_due no duration", in("grace {\npast_due never\n}", ""), []string{"Caddyfile:4", `"never"`, "polar", "off"}},
+		{"grace past_due negative", in("grace {\npast_due -7d\n}", ""), []string{"Caddyfile:4", `"-7d"`}},
+		{"grace renewal no duration", in("grace {\nrenewal polar\n}", ""), []string{"Caddyfile:4", `"polar" is not a duration`}},
+		{"on_unavailable", in("on_unavailable open", ""), []string{"Caddyfile:3", "refuse, allow"}},
+		{"store without a module", in("store", ""), []string{"Caddyfile:3", "store takes a module"}},
+		{"store unknown", in("store postgres {\n}", ""), []string{"Caddyfile:3", "polar.stores.postgres"}},
+		{"store unknown word", in("store bolt {\nfile x\n}", ""), []string{"Caddyfile:4", `"file"`}},
+		{"store path twice", in("store bolt {\npath x\npath y\n}", ""), []string{"Caddyfile:5", "path is given twice"}},
+		{"store leftover", in("store bolt x", ""), []string{"Caddyfile:3"}},
+
+		{"polar without a global block", "localhost {\npolar\n}\n", []string{"Caddyfile:2", "global options"}},
+		{"polar_require without a global block", "localhost {\npolar_require pro\n}\n", []string{"Caddyfile:2", "global options"}},
+		{"polar with an unknown gateway", in(goodBlock, "polar other"), []string{"Caddyfile:8", `"other"`}},
+		{"polar with a path matcher", in(goodBlock, "polar /x"), []string{"Caddyfile:8", "takes no matcher"}},
+		{"polar with a named matcher", in(goodBlock, "@a path /x\npolar @a"), []string{"Caddyfile:9", "takes no matcher"}},
+		{"polar with two gateways", in(goodBlock, "polar default other"), []string{"Caddyfile:8", `unexpected "other"`}},
+		{"polar with an unknown word", in(goodBlock, "polar {\nprefix /x\n}"), []string{"Caddyfile:9", `"prefix"`}},
+		{"polar with a bad path", in(goodBlock, "polar {\npath auth/\n}"), []string{`"auth/"`}},
+		{"polar with a wild path", in(goodBlock, "polar {\npath /auth/*\n}"), []string{`"/auth/*"`}},
+		{"polar twice at one path", in(goodBlock, "polar\npolar"), []string{"Caddyfile:9", "another path"}},
+
+		{"plan that no gateway has", in(goodBlock, "polar_require prp"), []string{"Caddyfile:8", `"prp"`}},
+		{"ambiguous path", in(goodBlock, "polar_require /pro* pro"), []string{"Caddyfile:8", `"/pro*"`, "/pro/*"}},
+		{"path with a wildcard inside", in(goodBlock, "polar_require /a/*/b pro"), []string{"Caddyfile:8", `"/a/*/b"`}},
+		{"ambiguous public path", in(goodBlock, "polar_require pro {\npublic /a*\n}"), []string{`"/a*"`}},
+		{"public without a slash", in(goodBlock, "polar_require pro {\npublic a\n}"), []string{`"a"`}},
+		{"star", in(goodBlock, "polar_require * pro"), []string{"Caddyfile:8", `"*"`}},
+		{"bad plan name", in(goodBlock, "polar_require Pro"), []string{"Caddyfile:8", `"Pro"`}},
+		{"unknown matcher", in(goodBlock, "polar_require @nope pro"), []string{"@nope"}},
+		{"matcher in the wrong place", in(goodBlock, "@a path /x\npolar_require pro @a"), []string{"Caddyfile:9", `"@a"`}},
+		{"refuse page comes later", in(goodBlock, "polar_require pro {\nrefuse page\n}"), []string{"Caddyfile:9", "auto, json, error"}},
+		{"refuse redirect nowhere", in(goodBlock, "polar_require pro {\nrefuse redirect\n}"), []string{"Caddyfile:9", "redirect <url>"}},
+		{"dry_run comes later", in(goodBlock, "polar_require pro {\ndry_run\n}"), []string{"Caddyfile:9", `"dry_run"`}},
+		{"recheck comes later", in(goodBlock, "polar_require pro {\nrecheck 5s\n}"), []string{"Caddyfile:9", `"recheck"`}},
+		{"preflight", in(goodBlock, "polar_require pro {\npreflight maybe\n}"), []string{"Caddyfile:9", "pass, refuse"}},
+		{"gate's gateway unknown", in(goodBlock, "polar_require pro {\ngateway other\n}"), []string{`"other"`}},
+		{"refuse twice", in(goodBlock, "polar_require pro {\nrefuse json\nrefuse json\n}"), []string{"Caddyfile:10", "given twice"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := adapt(test.config)
+			if err == nil {
+				t.Fatalf("was taken:\n%s", test.config)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("does not say %q: %v", want, err)
+				}
+			}
+		})
+	}
+}
+
+// TestLoadMistakes are those that only loading can see.
+func TestLoadMistakes(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	t.Setenv("EMPTY", "")
+	t.Setenv("SHORT", "too-short")
+	t.Setenv("CUSTOMER_TOKEN", "polar_cst_fake")
+	t.Setenv("MEMBER_TOKEN", "polar_mst_fake")
+	t.Setenv("LISTEN", "47eaa0992cb6416d86dc283cf0480ff9")
+	t.Setenv("LONG", strings.Repeat("k", 32))
+	const plan = "\nplan pro p1\n"
+	const jwt = "\njwt secret {env.LONG}\n"
+	for _, test := range []struct {
+		name, block string
+		want        []string
+	}{
+		{"empty token", "access_token {env.EMPTY}" + jwt + plan, []string{"gateway default: access_token: {env.EMPTY}: it is empty"}},
+		{"unset webhook secret", "webhook_secret {env.NOT_SET_AT_ALL}" + jwt + plan, []string{"gateway default: webhook_secret: {env.NOT_SET_AT_ALL}: it is empty"}},
+		{"missing file", "webhook_secret {file." + dir + "/none}" + jwt + plan, []string{"webhook_secret", "/none}: it is empty"}},
+		{"empty jwt secret", "jwt secret {env.EMPTY}" + plan, []string{"gateway default: jwt: secret: {env.EMPTY}: it is empty"}},
+		{"short jwt secret", "jwt secret {env.SHORT}" + plan, []string{"gateway default: jwt: {env.SHORT}", "32"}},
+		{"bad PEM", "jwt public_key " + file("bad.pem", "no pem") + plan, []string{"gateway default: jwt", "PEM"}},
+		{"no such PEM", "jwt public_key " + dir + "/none.pem" + plan, []string{"jwt: public_key", "readable file"}},
+		{"customer token", "access_token {env.CUSTOMER_TOKEN}" + jwt + plan, []string{"{env.CUSTOMER_TOKEN}", "customer session token", "polar_oat_"}},
+		{"member token", "access_token {env.MEMBER_TOKEN}" + jwt + plan, []string{"member session token", "polar_oat_"}},
+		{"polar listen in production", "webhook_secret {env.LISTEN}" + jwt + plan, []string{"{env.LISTEN}", "polar listen", "sandbox"}},
+		{"server", "server staging" + jwt + plan, []string{"server", `"staging"`}},
+		{"server over http", "server http://polar.example" + jwt + plan, []string{"server", "https"}},
+		{"api_version", "api_version v1" + jwt + plan, []string{"api_version", `"v1"`, "YYYY-MM"}},
+		{"api_version month", "api_version 2026-13" + jwt + plan, []string{"api_version"}},
+		{"headers", "headers X-Polar" + jwt + plan, []string{"headers", `"X-Polar"`, "end in -"}},
+		{"return_to", "return_to https://a.example/" + jwt + plan, []string{"return_to", "is not a host"}},
+		{"empty product", jwt + "plan pro {env.EMPTY}", []string{"gateway default: plan pro: {env.EMPTY}: it is empty"}},
+		{"algorithm none", "jwt {\nsecret {env.LONG}\nalgorithms none\n}" + plan, []string{"jwt", "none"}},
+		{"algorithm of another key", "jwt {\nsecret {env.LONG}\nalgorithms RS256\n}" + plan, []string{"jwt", "RS256"}},
+		{"issuers without prefixes", "jwt {\nsecret {env.LONG}\nissuer a\n}\njwt {\nsecret {env.LONG}\nissuer b\n}" + plan, []string{"user_prefix"}},
+		{"leeway", "jwt {\nsecret {env.LONG}\nleeway 1h\n}" + plan, []string{"leeway"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			config, err := adapt(fmt.Sprintf("{\nadmin off\npersist_config off\nstorage file_system %s\npolar {\n%s\n}\n}\n", dir, test.block))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = validate(t, config)
+			if err == nil {
+				t.Fatal("was taken")
+			}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("does not say %q: %v", want, err)
+				}
+			}
+			for _, secret := range []string{"too-short", "polar_cst_fake", "polar_mst_fake", "47eaa0992cb6416d86dc283cf0480ff9", strings.Repeat("k", 32)} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("shows a secret: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func validate(t *testing.T, config []byte) error {
+	t.Helper()
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	cfg := new(caddy.Config)
+	if err := json.Unmarshal(config, cfg); err != nil {
+		t.Fatal(err)
+	}
+	return caddy.Validate(cfg)
+}
+
+func TestListenSecretInSandbox(t *testing.T) {
+	t.Setenv("LISTEN", "47eaa0992cb6416d86dc283cf0480ff9")
+	config, err := adapt("{\nadmin off\npolar {\nserver sandbox\nwebhook_secret {env.LISTEN}\n}\n}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(t, config); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestJSON: the JSON of a full Caddyfile has the documented keys, keeps
+// placeholders, and loads.
+func TestJSON(t *testing.T) {
+	t.Setenv("SECRET", strings.Repeat("s", 32))
+	config, err := adapt(in(`
+access_token {env.SECRET}
+webhook_secret {env.SECRET} {env.SECRET}
+server sandbox
+api_version 2026-10
+organization_id org1
+store bolt {
+	path `+filepath.Join(t.TempDir(), "x.db")+`
+}
+jwt {
+	secret {env.SECRET}
+	algorithms HS256
+	issuer any
+	audience app
+	leeway 10s
+	from cookie session
+	from header X-Token
+	user_claim user.id
+	email_claim mail
+	strip_token
+}
+plan basic p0
+plan pro {
+	products p1 p2
+	benefits b1
+	grace {
+		past_due polar
+		unpaid 1d
+	}
+}
+grace {
+	past_due 3d
+	trial_past_due off
+	renewal 1d
+	canceled 0s
+}
+on_unavailable allow
+return_to www.example.com localhost:3000
+headers X-Gate-
+`, `
+@api path /api/*
+polar {
+	path /billing
+}
+polar_require @api /api/* pro basic {
+	gateway default
+	public /api/health
+	refuse redirect https://example.com/?to={return_to}
+	on_unavailable refuse
+	preflight refuse
+}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"access_token":"{env.SECRET}"`, `"webhook_secret":["{env.SECRET}","{env.SECRET}"]`, `"module":"bolt"`,
+		`"from":[{"cookie":"session"},{"header":"X-Token"}]`, `"plans":[{"name":"basic"`, `"past_due":"polar"`,
+		`"handler":"polar_require"`, `"path":"/billing"`, `"public":["/api/health"]`, `"refuse":"redirect"`,
+		`"preflight":"refuse"`, `"headers":"X-Gate-"`, `"on_unavailable":"allow"`,
+	} {
+		if !strings.Contains(string(config), want) {
+			t.Errorf("no %s in %s", want, config)
+		}
+	}
+	if strings.Contains(string(config), "ssss") {
+		t.Error("a secret was resolved while adapting")
+	}
+	if err := validate(t, config); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDirectiveOrder(t *testing.T) {
+	config, err := adapt(in(goodBlock, "respond hi\nreverse_proxy localhost:1\nrequest_header X a\npolar_require pro\nbasic_auth {\nbob $2a$14$x\n}\nrewrite /b\nredir /c /d\npolar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := -1
+	for _, handler := range []string{`"handler":"polar"`, `"Location"`, `"uri":"/b"`, `"http_basic"`, `"handler":"polar_require"`, `"handler":"headers","request"`} {
+		at := strings.Index(string(config), handler)
+		if at < last || at < 0 {
+			t.Errorf("%s is at %d, behind %d: %s", handler, at, last, config)
+		}
+		last = at
+	}
+}
+
+// FuzzCaddyfile: whatever stands in the blocks, parsing ends with an answer.
+func FuzzCaddyfile(f *testing.F) {
+	f.Add("access_token {env.A}\nwebhook_secret a b\njwt secret x\nplan pro p1 {\nbenefits b\n}", "polar_require /a pro {\npublic /b\n}")
+	f.Add("grace {\npast_due polar\n}\nstore bolt {\npath x\n}\njwt {\nfrom cookie a\n}", "polar default {\npath /x\n}")
+	f.Fuzz(func(t *testing.T, block, site string) {
+		for _, part := range []struct {
+			tokens string
+			to     caddyfile.Unmarshaler
+		}{
+			{"polar {\n" + block + "\n}", new(Gateway)}, {"polar " + site, new(Handler)}, {"polar_require " + site, new(Gate)},
+		} {
+			tokens, err := caddyfile.Tokenize([]byte(part.tokens), "Caddyfile")
+			if err != nil {
+				continue
+			}
+			d := caddyfile.NewDispenser(tokens)
+			if g, ok := part.to.(*Gateway); ok {
+				d.Next()
+				_ = g.UnmarshalCaddyfile(d)
+				continue
+			}
+			_ = part.to.UnmarshalCaddyfile(d)
+		}
+	})
+}
