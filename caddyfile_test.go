@@ -91,7 +91,6 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"polar with an unknown word", in(goodBlock, "polar {\nprefix /x\n}"), []string{"Caddyfile:9", `"prefix"`}},
 		{"polar with a bad path", in(goodBlock, "polar {\npath auth/\n}"), []string{`"auth/"`}},
 		{"polar with a wild path", in(goodBlock, "polar {\npath /auth/*\n}"), []string{`"/auth/*"`}},
-		{"polar twice at one path", in(goodBlock, "polar\npolar"), []string{"Caddyfile:9", "another path"}},
 
 		{"plan that no gateway has", in(goodBlock, "polar_require prp"), []string{"Caddyfile:8", `"prp"`}},
 		{"ambiguous path", in(goodBlock, "polar_require /pro* pro"), []string{"Caddyfile:8", `"/pro*"`, "/pro/*"}},

@@ -36,14 +36,6 @@ func parsePolar(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if _, err := configured(h, handler.Gateway); err != nil {
 		return nil, err
 	}
-	path := orDefault(handler.Path, defaultPath)
-	taken, _ := h.BlockState["polar_paths"].([]string)
-	if slices.Contains(taken, path) {
-		return nil, h.Errf("two polar directives of one site serve %s: give one another path", path)
-	}
-	if h.BlockState != nil {
-		h.BlockState["polar_paths"] = append(taken, path)
-	}
 	return h.NewRoute(nil, handler), nil
 }
 

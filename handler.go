@@ -73,7 +73,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	s := stateOf(r)
 	v := s.visitOf(h.gateway, r)
 	if s.site == nil {
-		s.site = v
+		s.site, s.sitePath = v, h.path
+	}
+	if s.site != v && s.sitePath == h.path {
+		return caddyhttp.Error(http.StatusInternalServerError,
+			fmt.Errorf("polar: the gateways %s and %s are both served at %s: give one another path",
+				s.site.gateway.name, h.gateway.name, h.path))
 	}
 	if route, ok := strings.CutPrefix(r.URL.Path, h.path); ok && (route == "" || route[0] == '/') {
 		return h.gateway.serveRoute(w, r, v, route)

@@ -24,6 +24,7 @@ type requestState struct {
 	// overrides are the paths in X-Original-URL and X-Rewrite-URL.
 	overrides []string
 	site      *visit // that of the site's `polar`, nil where there is none
+	sitePath  string // where it serves the routes
 	last      *visit // that of the handler that came last, for placeholders
 	first     visit  // most requests know one gateway
 	more      []*visit
