@@ -93,7 +93,8 @@ type Gateway struct {
 	metrics  gatewayMetrics
 	vary     string
 	inFlight atomic.Int64 // bytes of unverified webhook bodies
-	warned   atomic.Int64 // when a bad signature was last logged, in Unix seconds
+
+	warnedSignature, warnedStore onceAMinute
 }
 
 // JWT says whose tokens name users, and where to look for them. Exactly one of
@@ -571,4 +572,13 @@ func orDefault(value, byDefault string) string {
 		return byDefault
 	}
 	return value
+}
+
+// onceAMinute keeps what anybody can cause, or every request meets, from
+// filling the log.
+type onceAMinute struct{ last atomic.Int64 }
+
+func (o *onceAMinute) now(now time.Time) bool {
+	seconds, last := now.Unix(), o.last.Load()
+	return seconds-last >= 60 && o.last.CompareAndSwap(last, seconds)
 }

@@ -4,7 +4,6 @@
 package caddypolar
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -111,14 +110,6 @@ func loadApp(ctx caddy.Context) (*App, error) {
 func warnLiteral(logger *zap.Logger, gateway, what string) {
 	logger.Warn("a secret stands literally in the configuration: write {env.NAME} or {file./path}",
 		zap.String("gateway", gateway), zap.String("subdirective", what))
-}
-
-func toJSON(v any) json.RawMessage {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // our own types marshal
-	}
-	return b
 }
 
 // Interface guards

@@ -206,7 +206,8 @@ func originalURL(r *http.Request) string {
 		original = *r
 	}
 	scheme := "http"
-	if r.TLS != nil {
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	if r.TLS != nil || trusted && r.Header.Get("X-Forwarded-Proto") == "https" {
 		scheme = "https"
 	}
 	return scheme + "://" + r.Host + original.URL.RequestURI()

@@ -154,7 +154,9 @@ func (v *visit) gather() error {
 	g := v.gateway
 	v.account, v.unreadable = g.core.Account(v.identity.User)
 	if v.unreadable != nil {
-		g.logger.Error("the store cannot be read: nobody can be told from a stranger", zap.Error(v.unreadable))
+		if g.warnedStore.now(v.now) {
+			g.logger.Error("the store cannot be read: nobody can be told from a stranger", zap.Error(v.unreadable))
+		}
 		return v.unreadable
 	}
 	v.plans = openPlans(v.account, g.core.Rules(), v.now)

@@ -129,7 +129,9 @@ func (g *Gateway) refuseWebhook(w http.ResponseWriter, r *http.Request, err erro
 	case errors.Is(err, gateway.ErrNotConfigured):
 		p = newProblem(http.StatusServiceUnavailable, codeNotConfigured).with("The gateway has no webhook_secret.")
 	case errors.Is(err, polar.ErrHeaders), errors.Is(err, polar.ErrTimestamp), errors.Is(err, polar.ErrSignature):
-		g.warnSignature(err)
+		if g.warnedSignature.now(g.core.Now()) {
+			g.logger.Warn("webhook refused: check webhook_secret, and the clock", zap.Error(err))
+		}
 		p = newProblem(http.StatusBadRequest, codeBadSignature).with(err.Error())
 	case errors.As(err, &tooLarge):
 		p = newProblem(http.StatusRequestEntityTooLarge, codeBodyTooLarge)
@@ -144,17 +146,6 @@ func (g *Gateway) refuseWebhook(w http.ResponseWriter, r *http.Request, err erro
 	}
 	g.metrics.webhook(gateway.UnknownType, p.Code)
 	return p.write(w, r)
-}
-
-// warnSignature logs refused webhooks, once a minute: a wrong secret is what
-// operators ask about most, and anybody can send a wrong signature.
-func (g *Gateway) warnSignature(err error) {
-	now := g.core.Now().Unix()
-	last := g.warned.Load()
-	if now-last < 60 || !g.warned.CompareAndSwap(last, now) {
-		return
-	}
-	g.logger.Warn("webhook refused: check webhook_secret, and the clock", zap.Error(err))
 }
 
 // user finds out who asks, for the routes that need to know.

@@ -63,7 +63,7 @@ func readHeader(tx *bolt.Tx) header {
 // Claim opens the store for an owner, and gives a new file its header. It
 // fails with a sentence when the store cannot be used or belongs to another.
 func (s *Store) Claim(o Owner) (Keys, error) {
-	db, err := s.open()
+	db, err := s.openNow()
 	if err != nil {
 		return Keys{}, err
 	}

@@ -56,6 +56,9 @@ type Store struct {
 	on bool       // the commit loop runs
 	// closed says that the store was closed for good.
 	closed bool
+	// failed is why the file could not be opened at failedAt.
+	failed   error
+	failedAt time.Time
 }
 
 // New makes a store that will open path on first use. Close it.
@@ -76,13 +79,15 @@ func (s *Store) Path() string { return s.path }
 // comes later gets ErrClosed.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return nil
 	}
 	s.closed = true
 	close(s.stop)
-	if s.on {
+	running := s.on
+	s.mu.Unlock() // the loop may be about to open the file again
+	if running {
 		<-s.stopped
 	}
 	s.memory.close()
@@ -101,6 +106,10 @@ func (s *Store) letGo() error {
 	return nil
 }
 
+// openAgain is how long a file that cannot be opened is left alone: requests
+// must not queue up to learn the same again.
+const openAgain = time.Second
+
 // open returns the open file, opening it if need be.
 func (s *Store) open() (*bolt.DB, error) {
 	if db := s.db.Load(); db != nil {
@@ -108,6 +117,20 @@ func (s *Store) open() (*bolt.DB, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.closed && s.failed != nil && time.Since(s.failedAt) < openAgain {
+		return nil, s.failed
+	}
+	return s.openLocked()
+}
+
+// openNow is open for those who want to know how things are now.
+func (s *Store) openNow() (*bolt.DB, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.openLocked()
+}
+
+func (s *Store) openLocked() (*bolt.DB, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
@@ -115,7 +138,7 @@ func (s *Store) open() (*bolt.DB, error) {
 		return db, nil
 	}
 	db, err := openFile(s.path)
-	if err != nil {
+	if s.failed, s.failedAt = err, time.Now(); err != nil {
 		return nil, err
 	}
 	s.db.Store(db)

@@ -255,9 +255,11 @@ func (c *row) run(t *testing.T) {
 func pastDueFor(d time.Duration) func(*ent.Grace) {
 	return func(g *ent.Grace) { g.PastDue, g.TrialPastDue = ent.PastDueGrace{For: d}, ent.PastDueGrace{For: d} }
 }
+
 func pastDuePolar(g *ent.Grace) {
 	g.PastDue, g.TrialPastDue = ent.PastDueGrace{Polar: true}, ent.PastDueGrace{Polar: true}
 }
+
 func trialPastDueFor(d time.Duration) func(*ent.Grace) {
 	return func(g *ent.Grace) { g.TrialPastDue = ent.PastDueGrace{For: d} }
 }
@@ -310,10 +312,13 @@ func TestDecideActive(t *testing.T) {
 			{end.Add(-day - tick), yes("canceling", "active", end.Add(-day))},
 			{end.Add(-day), no("canceled", "active", end.Add(-day))},
 		}},
-		{"cancel scheduled has neither renewal nor canceled grace", facts(sub("active", cancels(end))),
-			rules(renewalFor(9*day), canceledFor(9*day)), []moment{
+		{
+			"cancel scheduled has neither renewal nor canceled grace", facts(sub("active", cancels(end))),
+			rules(renewalFor(9*day), canceledFor(9*day)),
+			[]moment{
 				{end, no("canceled", "active", end)},
-			}},
+			},
+		},
 		{"cancel scheduled needs no confirmation", facts(sub("active", cancels(end))), confirming(rules(), never), []moment{
 			{end.Add(10 * day), no("canceled", "active", end)},
 		}},
@@ -321,11 +326,14 @@ func TestDecideActive(t *testing.T) {
 			{end.Add(-tick), yes("pausing", "active", end)},
 			{end, no("paused", "active", end)},
 		}},
-		{"pause scheduled has no renewal grace and needs no confirmation", facts(sub("active", pauses)),
-			confirming(rules(renewalFor(9*day)), never), []moment{
+		{
+			"pause scheduled has no renewal grace and needs no confirmation", facts(sub("active", pauses)),
+			confirming(rules(renewalFor(9*day)), never),
+			[]moment{
 				{end, no("paused", "active", end)},
 				{end.Add(20 * day), no("paused", "active", end)},
-			}},
+			},
+		},
 	}
 	for _, c := range rows {
 		t.Run(c.name, c.run)
@@ -414,18 +422,24 @@ func TestDecidePastDue(t *testing.T) {
 			{week.Add(-tick), grace("past_due_grace", "past_due", week)},
 			{week, no("past_due", "past_due", week)},
 		}},
-		{"past due longer than a period, first after the trial (contract 20)",
+		{
+			"past due longer than a period, first after the trial (contract 20)",
 			facts(sub("past_due", pastDueAt(start.Add(-7*day+time.Hour)), trialEnd(start.Add(-7*day)), periodEnd(start.Add(7*day)))),
-			rules(pastDueFor(9*day), trialPastDueFor(8*day)), []moment{
+			rules(pastDueFor(9*day), trialPastDueFor(8*day)),
+			[]moment{
 				{start.Add(day + time.Hour - tick), grace("past_due_grace", "past_due", start.Add(day+time.Hour))},
 				{start.Add(day + time.Hour), no("past_due", "past_due", start.Add(day+time.Hour))},
-			}},
-		{"past due longer than a period, later than the trial",
+			},
+		},
+		{
+			"past due longer than a period, later than the trial",
 			facts(sub("past_due", pastDueAt(start.Add(-7*day+time.Hour)), trialEnd(start.Add(-14*day)), periodEnd(start.Add(7*day)))),
-			rules(pastDueFor(9*day), trialPastDueFor(8*day)), []moment{
+			rules(pastDueFor(9*day), trialPastDueFor(8*day)),
+			[]moment{
 				{start.Add(2*day + time.Hour - tick), grace("past_due_grace", "past_due", start.Add(2*day+time.Hour))},
 				{start.Add(2*day + time.Hour), no("past_due", "past_due", start.Add(2*day+time.Hour))},
-			}},
+			},
+		},
 		{"polar, without grants: until dunning ends", facts(sub("past_due", dued)), rules(pastDuePolar), []moment{
 			{failed, grace("past_due_grace", "past_due", dunning)},
 			{dunning.Add(-tick), grace("past_due_grace", "past_due", dunning)},
@@ -697,18 +711,24 @@ func TestDecideGrants(t *testing.T) {
 		{"parent past due, action required", facts(parent("past_due", pastDueAt(failed)), grant(child, actionRequired)), nil, []moment{
 			{failed, nothing()},
 		}},
-		{"parent past due first after a trial, revoked", facts(parent("past_due", pastDueAt(failed), trialEnd(start)), grant(child, revoked(failed))),
-			rules(trialPastDueFor(day)), []moment{
+		{
+			"parent past due first after a trial, revoked", facts(parent("past_due", pastDueAt(failed), trialEnd(start)), grant(child, revoked(failed))),
+			rules(trialPastDueFor(day)),
+			[]moment{
 				{failed.Add(day - tick), grace("past_due_grace", "past_due", failed.Add(day))},
 				{failed.Add(day), no("past_due", "past_due", failed.Add(day))},
-			}},
+			},
+		},
 		{"recovered: revoked and parent active again", facts(parent("active"), grant(child, revoked(failed))), nil, []moment{
 			{failed.Add(day), no("benefit_revoked", "active", failed)},
 		}},
-		{"dunning exhausted: revoked and parent canceled", facts(parent("canceled", pastDueAt(failed), endedAt(over)), grant(child, revoked(failed))),
-			rules(canceledFor(9 * day)), []moment{
+		{
+			"dunning exhausted: revoked and parent canceled", facts(parent("canceled", pastDueAt(failed), endedAt(over)), grant(child, revoked(failed))),
+			rules(canceledFor(9 * day)),
+			[]moment{
 				{over, no("canceled", "canceled", over)},
-			}},
+			},
+		},
 		{"polar, live", facts(parent("past_due", pastDueAt(failed)), grant(child)), rules(pastDuePolar), []moment{
 			{week.Add(day), grace("past_due_grace", "past_due", dunning)},
 			{dunning.Add(-tick), grace("past_due_grace", "past_due", dunning)},
@@ -721,20 +741,29 @@ func TestDecideGrants(t *testing.T) {
 			grant(child, revoked(failed.Add(day))), grant(child, grantID("other"), benefit(benOther))), rules(pastDuePolar), []moment{
 			{failed.Add(2 * day), no("benefit_revoked", "past_due", failed.Add(day))},
 		}},
-		{"polar for trials only, second period, revoked", facts(parent("past_due", pastDueAt(failed), trialEnd(start.Add(-60*day))), grant(child, revoked(failed))),
-			rules(func(g *ent.Grace) { g.TrialPastDue = ent.PastDueGrace{Polar: true} }), []moment{
+		{
+			"polar for trials only, second period, revoked", facts(parent("past_due", pastDueAt(failed), trialEnd(start.Add(-60*day))), grant(child, revoked(failed))),
+			rules(func(g *ent.Grace) { g.TrialPastDue = ent.PastDueGrace{Polar: true} }),
+			[]moment{
 				{week.Add(-tick), grace("past_due_grace", "past_due", week)},
-			}},
-		{"polar for trials only, first period, revoked", facts(parent("past_due", pastDueAt(failed), trialEnd(start)),
-			grant(child, revoked(failed)), grant(child, grantID("other"), benefit(benOther))),
-			rules(func(g *ent.Grace) { g.TrialPastDue = ent.PastDueGrace{Polar: true} }), []moment{
+			},
+		},
+		{
+			"polar for trials only, first period, revoked", facts(parent("past_due", pastDueAt(failed), trialEnd(start)),
+				grant(child, revoked(failed)), grant(child, grantID("other"), benefit(benOther))),
+			rules(func(g *ent.Grace) { g.TrialPastDue = ent.PastDueGrace{Polar: true} }),
+			[]moment{
 				{failed, no("benefit_revoked", "past_due", failed)},
-			}},
-		{"polar except for trials, first period, revoked", facts(parent("past_due", pastDueAt(failed), trialEnd(start)), grant(child, revoked(failed))),
-			rules(func(g *ent.Grace) { g.PastDue = ent.PastDueGrace{Polar: true} }), []moment{
+			},
+		},
+		{
+			"polar except for trials, first period, revoked", facts(parent("past_due", pastDueAt(failed), trialEnd(start)), grant(child, revoked(failed))),
+			rules(func(g *ent.Grace) { g.PastDue = ent.PastDueGrace{Polar: true} }),
+			[]moment{
 				{week.Add(-tick), grace("past_due_grace", "past_due", week)},
 				{week, no("past_due", "past_due", week)},
-			}},
+			},
+		},
 		{"polar, a revoked grant is not live whatever else it says", facts(parent("past_due", pastDueAt(failed)),
 			grant(child, revoked(failed.Add(day)), func(g *ent.Grant) { g.Granted = true })), rules(pastDuePolar), []moment{
 			{failed.Add(day), no("past_due", "past_due", failed.Add(day))},

@@ -42,7 +42,8 @@ func (l *life) is(plan string, at time.Time, allowed bool, reason ent.Reason) {
 	}
 }
 
-func (l *life) open(at time.Time, reason ent.Reason)   { l.t.Helper(); l.is("pro", at, true, reason) }
+func (l *life) open(at time.Time, reason ent.Reason) { l.t.Helper(); l.is("pro", at, true, reason) }
+
 func (l *life) closed(at time.Time, reason ent.Reason) { l.t.Helper(); l.is("pro", at, false, reason) }
 
 // sub is an event of the subscription, after which it is as change leaves it.

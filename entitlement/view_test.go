@@ -99,8 +99,10 @@ func TestOpen(t *testing.T) {
 		{"benefit of a parent that ended", []any{sub("canceled", endedAt(start)), grant(ofSub("sub"))}, now, nil, nil},
 		{"outside the plans", []any{sub("active", product(prodOther)), grant(benefit(benOther), ofSub("sub"))}, now, nil, nil},
 		{"each once", []any{sub("active", subID("a")), sub("active", subID("b")), order("paid"), grant(grantID("a")), grant(grantID("b"))}, now, p(prodPro), p(benPro)},
-		{"order of the plans", []any{sub("active", subID("a"), product(prodTeam)), sub("active", subID("b")),
-			grant(grantID("a"), benefit(benExtra)), grant(grantID("b"))}, now, p(prodPro, prodTeam), p(benPro, benExtra)},
+		{"order of the plans", []any{
+			sub("active", subID("a"), product(prodTeam)), sub("active", subID("b")),
+			grant(grantID("a"), benefit(benExtra)), grant(grantID("b")),
+		}, now, p(prodPro, prodTeam), p(benPro, benExtra)},
 		// "In the order of the configuration": pro lists prod_pro first.
 		{"order of the products within a plan", []any{sub("active", subID("a"), product(prodYear)), sub("active", subID("b"))}, now, p(prodPro, prodYear), nil},
 		{"a deleted customer's", []any{held("cus", start), sub("active"), order("paid"), grant()}, now, nil, nil},

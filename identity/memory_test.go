@@ -21,9 +21,12 @@ func TestRememberedTokenExpires(t *testing.T) {
 		after time.Duration
 		err   error
 	}{
-		{0, nil}, {59 * time.Second, nil},
-		{60 * time.Second, nil}, {89 * time.Second, nil}, // on the leeway
-		{90 * time.Second, ErrExpired}, {time.Hour, ErrExpired},
+		{0, nil},
+		{59 * time.Second, nil},
+		{60 * time.Second, nil},
+		{89 * time.Second, nil}, // on the leeway
+		{90 * time.Second, ErrExpired},
+		{time.Hour, ErrExpired},
 		{0, nil},
 	}
 	for _, step := range steps {
