@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 keys of a kind that must be refused
+
 package identity
 
 import (
