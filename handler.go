@@ -259,12 +259,18 @@ func (g *Gate) covers(s *requestState, r *http.Request) (bool, error) {
 	if g.paths.Empty() && g.public.Empty() {
 		return true, nil
 	}
-	paths := make([]string, 0, 4)
-	paths = append(paths, r.URL.EscapedPath())
+	paths := append(make([]string, 0, 4), r.URL.EscapedPath())
+	opaque := r.URL.Opaque != ""
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		opaque = opaque || original.URL.Opaque != ""
 		if p := original.URL.EscapedPath(); p != paths[0] {
 			paths = append(paths, p)
 		}
+	}
+	if opaque {
+		// Of a target like http:pro/x the parser sees no path, and the
+		// upstream gets pro/x.
+		return false, gateway.ErrBadPath
 	}
 	paths = append(paths, s.overrides...)
 	readings, err := gateway.ReadPaths(paths...)

@@ -71,8 +71,13 @@ func stateOf(r *http.Request) *requestState {
 func (s *requestState) takeOverrides(h http.Header) {
 	for _, name := range [...]string{"X-Original-Url", "X-Rewrite-Url"} {
 		for _, value := range h[name] {
-			if value != "" {
-				s.overrides = append(s.overrides, gateway.OverridePath(value))
+			if value == "" {
+				continue
+			}
+			path := gateway.OverridePath(value)
+			s.overrides = append(s.overrides, path)
+			if _, rest, ok := strings.Cut(path, ":"); ok {
+				s.overrides = append(s.overrides, "/"+rest) // http:pro/x
 			}
 		}
 		delete(h, name)

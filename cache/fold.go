@@ -48,8 +48,9 @@ type Link struct {
 
 // Applied says what has become of some facts.
 type Applied struct {
-	// New counts the objects whose newest state this is; Stale those that were
-	// known in this state or a newer one.
+	// New counts what was news: objects whose newest state this is, names and
+	// checkouts that nobody knew. Stale counts the objects that were known in
+	// this state or a newer one.
 	New, Stale int
 	// Foreign says that the facts are of another organization, and were
 	// dropped.
@@ -78,9 +79,9 @@ func (f *fold) facts(in *Facts) (Applied, error) {
 		}
 	}
 	steps := []func() error{
-		func() error { return each(in.Checkouts, f.checkout) },
+		func() error { return each(in.Checkouts, noticed(&out, f.checkout)) },
 		func() error { return each(in.Customers, counted(&out, f.customer)) },
-		func() error { return each(in.Names, f.name) },
+		func() error { return each(in.Names, noticed(&out, f.name)) },
 		func() error { return each(in.Subscriptions, counted(&out, f.subscription)) },
 		func() error { return each(in.Orders, counted(&out, f.order)) },
 		func() error { return each(in.Grants, counted(&out, f.grant)) },
@@ -112,6 +113,17 @@ func counted[T any](out *Applied, do func(*T) (bool, error)) func(*T) error {
 			out.New++
 		} else {
 			out.Stale++
+		}
+		return err
+	}
+}
+
+// noticed counts what is news, and not what was known.
+func noticed[T any](out *Applied, do func(*T) (bool, error)) func(*T) error {
+	return func(v *T) error {
+		isNew, err := do(v)
+		if isNew {
+			out.New++
 		}
 		return err
 	}
@@ -165,7 +177,7 @@ func (f *fold) customer(c *entitlement.Customer) (bool, error) {
 		return false, err
 	}
 	if held && !c.Version.Newer(old.Version) {
-		return false, f.name(&Name{Customer: c.ID, ExternalID: c.ExternalID})
+		return f.name(&Name{Customer: c.ID, ExternalID: c.ExternalID})
 	}
 	next := *c
 	if next.ExternalID == "" {
@@ -176,16 +188,16 @@ func (f *fold) customer(c *entitlement.Customer) (bool, error) {
 	})
 }
 
-func (f *fold) name(n *Name) error {
+func (f *fold) name(n *Name) (bool, error) {
 	if n.ExternalID == "" || n.Customer == "" {
-		return nil
+		return false, nil
 	}
 	c, _, err := get(f.tx, bucketCustomers, n.Customer, customerFields)
 	if err != nil || c.ExternalID != "" {
-		return err
+		return false, err
 	}
 	c.ID, c.ExternalID = n.Customer, n.ExternalID
-	return f.ownership(c.ID, func() error {
+	return true, f.ownership(c.ID, func() error {
 		return f.put(f.tx.Bucket(bucketCustomers), []byte(c.ID), encode(customerFields, c))
 	})
 }
@@ -427,10 +439,10 @@ func (f *fold) refund(r *entitlement.Refund) (bool, error) {
 
 // checkout keeps the user of a checkout that this gateway opened: what Polar
 // says of it later does not know them.
-func (f *fold) checkout(c *Checkout) error {
+func (f *fold) checkout(c *Checkout) (bool, error) {
 	old, _, err := get(f.tx, bucketCheckouts, c.ID, checkoutFields)
 	if err != nil {
-		return err
+		return false, err
 	}
 	next := *c
 	if next.User == "" {
@@ -440,9 +452,9 @@ func (f *fold) checkout(c *Checkout) error {
 		next.CustomerID = old.CustomerID
 	}
 	if next == old {
-		return nil
+		return false, nil
 	}
-	return f.put(f.tx.Bucket(bucketCheckouts), []byte(c.ID), encode(checkoutFields, next))
+	return true, f.put(f.tx.Bucket(bucketCheckouts), []byte(c.ID), encode(checkoutFields, next))
 }
 
 func (f *fold) pass(p *entitlement.Pass) error {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 )
 
 // This is the one file in which Polar's wire types become facts.
+
+// maxWord is the longest status that is kept.
+const maxWord = 64
 
 // errMalformed says that an object lacks what every object of Polar has.
 var errMalformed = errors.New("malformed object")
@@ -77,18 +81,25 @@ func (r *reader) version(what string, row polar.Row) (entitlement.Version, error
 
 // checkIDs wants ids that can be keys: Polar's are UUIDs.
 func checkIDs(what string, ids ...string) error {
+	if slices.Contains(ids, "") {
+		return fmt.Errorf("%w: %s: an id is missing", errMalformed, what)
+	}
+	return checkOptionalIDs(what, ids...)
+}
+
+func checkOptionalIDs(what string, ids ...string) error {
 	for _, id := range ids {
-		if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
-			return fmt.Errorf("%w: %s: an id is missing or malformed", errMalformed, what)
+		if len(id) > 64 || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
+			return fmt.Errorf("%w: %s: an id is malformed", errMalformed, what)
 		}
 	}
 	return nil
 }
 
-// checkDates wants times that a clock can reach.
-func checkDates(what string, times ...time.Time) error {
+// checkDates wants times that a clock can reach. Null is fine.
+func checkDates(what string, times ...*time.Time) error {
 	for _, t := range times {
-		if !t.IsZero() && (t.Year() < 2000 || t.Year() > 9000) {
+		if t != nil && (t.Year() < 2000 || t.Year() > 9000) {
 			return fmt.Errorf("%w: %s: a time is out of range", errMalformed, what)
 		}
 	}
@@ -137,6 +148,9 @@ func (r *reader) customer(e polar.Event) error {
 	if err != nil {
 		return err
 	}
+	if err := checkDates("customer", c.DeletedAt); err != nil {
+		return err
+	}
 	r.organization(c.OrganizationID)
 	r.facts.Customers = append(r.facts.Customers, entitlement.Customer{
 		Version: v, ID: c.ID, ExternalID: c.ExternalID, DeletedAt: optional(c.DeletedAt),
@@ -156,8 +170,11 @@ func (r *reader) subscription(e polar.Event) error {
 	if err := checkIDs("subscription", s.CustomerID, s.ProductID); err != nil {
 		return err
 	}
-	if s.Status == "" || s.CurrentPeriodEnd.IsZero() {
-		return fmt.Errorf("%w: subscription: status or current_period_end is missing", errMalformed)
+	if err := checkOptionalIDs("subscription", s.CheckoutID); err != nil {
+		return err
+	}
+	if s.Status == "" || len(s.Status) > maxWord || s.CurrentPeriodEnd.IsZero() {
+		return fmt.Errorf("%w: subscription: status or current_period_end is missing or malformed", errMalformed)
 	}
 	fact := entitlement.Subscription{
 		Version: v, ID: s.ID, CustomerID: s.CustomerID, ProductID: s.ProductID, CheckoutID: s.CheckoutID,
@@ -169,11 +186,17 @@ func (r *reader) subscription(e polar.Event) error {
 		CancelAtPeriodEnd: s.CancelAtPeriodEnd, PauseAtPeriodEnd: s.PauseAtPeriodEnd,
 		Seats: s.Seats != nil,
 	}
+	dates := []*time.Time{
+		&s.CurrentPeriodEnd, s.TrialEnd, s.CanceledAt, s.EndsAt, s.EndedAt, s.PastDueAt, s.PausedAt, s.ResumesAt,
+	}
 	if p := s.PendingUpdate; p != nil {
 		fact.PendingProductID, fact.PendingAt = p.ProductID, moment(p.AppliesAt)
+		dates = append(dates, &p.AppliesAt)
 	}
-	if err := checkDates("subscription", fact.PeriodStart, fact.PeriodEnd, fact.TrialEnd, fact.CanceledAt,
-		fact.EndsAt, fact.EndedAt, fact.PastDueAt, fact.PausedAt, fact.ResumesAt, fact.PendingAt); err != nil {
+	if !s.CurrentPeriodStart.IsZero() {
+		dates = append(dates, &s.CurrentPeriodStart)
+	}
+	if err := checkDates("subscription", dates...); err != nil {
 		return err
 	}
 	r.nested(s.Customer)
@@ -193,8 +216,11 @@ func (r *reader) order(e polar.Event) error {
 	if err := checkIDs("order", o.CustomerID); err != nil {
 		return err
 	}
-	if o.Status == "" {
-		return fmt.Errorf("%w: order: status is missing", errMalformed)
+	if err := checkOptionalIDs("order", o.ProductID, o.SubscriptionID, o.CheckoutID); err != nil {
+		return err
+	}
+	if o.Status == "" || len(o.Status) > maxWord {
+		return fmt.Errorf("%w: order: status is missing or malformed", errMalformed)
 	}
 	r.nested(o.Customer)
 	r.facts.Orders = append(r.facts.Orders, entitlement.Order{
@@ -217,6 +243,9 @@ func (r *reader) grant(e polar.Event) error {
 	if err := checkIDs("benefit grant", g.CustomerID, g.BenefitID); err != nil {
 		return err
 	}
+	if err := checkOptionalIDs("benefit grant", g.SubscriptionID, g.OrderID); err != nil {
+		return err
+	}
 	fact := entitlement.Grant{
 		Version: v, ID: g.ID, CustomerID: g.CustomerID, BenefitID: g.BenefitID,
 		SubscriptionID: g.SubscriptionID, OrderID: g.OrderID,
@@ -224,7 +253,7 @@ func (r *reader) grant(e polar.Event) error {
 		ForMember: g.Member != nil && g.Member.Role != "owner",
 		Granted:   g.IsGranted, Revoked: g.IsRevoked, RevokedAt: optional(g.RevokedAt),
 	}
-	if err := checkDates("benefit grant", fact.RevokedAt); err != nil {
+	if err := checkDates("benefit grant", g.RevokedAt); err != nil {
 		return err
 	}
 	r.nested(g.Customer)
@@ -244,6 +273,9 @@ func (r *reader) refund(e polar.Event) error {
 	if err := checkIDs("refund", f.OrderID); err != nil {
 		return err
 	}
+	if err := checkOptionalIDs("refund", f.CustomerID, f.SubscriptionID); err != nil {
+		return err
+	}
 	r.organization(f.OrganizationID)
 	r.facts.Refunds = append(r.facts.Refunds, entitlement.Refund{
 		Version: v, ID: f.ID, CustomerID: f.CustomerID, OrderID: f.OrderID, SubscriptionID: f.SubscriptionID,
@@ -260,6 +292,9 @@ func (r *reader) checkout(e polar.Event) error {
 		return err
 	}
 	if err := checkIDs("checkout", c.ID); err != nil {
+		return err
+	}
+	if err := checkOptionalIDs("checkout", c.CustomerID); err != nil {
 		return err
 	}
 	r.organization(c.OrganizationID)

@@ -54,6 +54,9 @@ func (g *Gateway) ReadDelivery(h http.Header) (polar.Delivery, error) {
 // else, neither a stranger nor a body that makes no sense, may look like a
 // failure to it.
 func (g *Gateway) TakeWebhook(ctx context.Context, d polar.Delivery, body []byte) (Receipt, error) {
+	if g.verifier == nil {
+		return Receipt{Type: UnknownType}, fmt.Errorf("webhook_secret: %w", ErrNotConfigured)
+	}
 	if err := g.verifier.Verify(d, body); err != nil {
 		return Receipt{Type: UnknownType}, err
 	}
@@ -94,10 +97,25 @@ func (g *Gateway) TakeWebhook(ctx context.Context, d polar.Delivery, body []byte
 		return receipt, err
 	}
 	receipt.Result = g.resultOf(d, applied)
-	if !event.Timestamp.IsZero() {
+	g.warnUnknownStatus(d, receipt, facts)
+	if event.Timestamp.Year() >= 2000 {
 		receipt.Age = g.Now().Sub(event.Timestamp)
 	}
 	return receipt, nil
+}
+
+// warnUnknownStatus tells of a status that came after this version: its user
+// gets 503 and not 402.
+func (g *Gateway) warnUnknownStatus(d polar.Delivery, receipt Receipt, facts *cache.Facts) {
+	if receipt.Result != ResultApplied {
+		return
+	}
+	for _, s := range facts.Subscriptions {
+		if !s.Status.Known() {
+			g.logger.Warn("subscription in a status that this version does not know: update the gateway",
+				zap.String("webhook_id", d.ID), zap.String("status", string(s.Status)))
+		}
+	}
 }
 
 func (g *Gateway) resultOf(d polar.Delivery, applied cache.Applied) Result {

@@ -1,0 +1,137 @@
+package integration
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// TestSecrecy lets a server with recognizable secrets do all that it can do,
+// and then looks for them wherever it shows something.
+func TestSecrecy(t *testing.T) {
+	t.Parallel()
+	const canary = "CANARY"
+	s := newServer(t)
+	s.env["POLAR_ACCESS_TOKEN"] = "polar_oat_" + canary + "accesstoken"
+	s.env["POLAR_WEBHOOK_SECRET"] = "polar_whs_" + canary + "webhooksecret_of_fortythree_chars"
+	s.env["JWT_SECRET"] = canary + "-jwt-secret-of-more-than-thirty-two-bytes"
+	s.key = []byte(s.env["POLAR_WEBHOOK_SECRET"])
+	token := func(user string, changes object) string {
+		return sign(jwt.SigningMethodHS256, []byte(s.env["JWT_SECRET"]), claims(user, changes))
+	}
+	down := freeAddress(t) // nobody answers for Polar
+	polar := strings.NewReplacer(
+		"polar {", "polar {\n\t\taccess_token {env.POLAR_ACCESS_TOKEN}\n\t\tserver http://"+down,
+		"jwt secret {env.JWT_SECRET}", "jwt {\n\t\t\tsecret {env.JWT_SECRET}\n\t\t\tfrom header Authorization\n\t\t\tfrom cookie session\n\t\t}",
+	).Replace(usual)
+	config := s.caddyfile(polar, s.site(t, "app", `
+		log
+		polar
+		polar_require /pro/* pro
+		polar_require /mine/* pro {
+			refuse error
+		}
+		reverse_proxy {upstream}
+		handle_errors {
+			respond "{err.message} {http.polar.reason}"
+		}`))
+	s.start(t, config)
+
+	const email = "secret.address@example.org"
+	u := newSubscriber(productPro)
+	u.user = "usr_of_the_secrecy_test"
+	s.deliver(t, "app", []byte(strings.ReplaceAll(string(u.active(t)), "ada@example.org", email)))
+	good := token(u.user, object{"email": email, "email_verified": true})
+	expired := token(u.user, object{"exp": time.Now().Add(-time.Hour).Unix()})
+	foreign := sign(jwt.SigningMethodHS256, []byte("another secret, of more than thirty-two bytes"), claims(u.user, nil))
+	nobody := token("nobody_of_the_secrecy_test", nil)
+	tokens := []string{good, expired, foreign, nobody}
+	var answers strings.Builder
+	for _, tok := range tokens {
+		for _, path := range []string{"/pro/x", "/mine/x", "/auth/polar/subscription", "/auth/polar/entitlements", "/auth/polar/nothing"} {
+			for _, how := range []option{bearer(tok), header("Cookie", "session="+tok)} {
+				r := s.get(t, "app", path, how)
+				if r.header.Get("Via") == "" { // else it is the upstream's
+					answers.WriteString(r.String())
+				}
+			}
+		}
+	}
+	for _, how := range []option{
+		signed([]byte("wrong"), []byte("{}")), signedAt(s.key, []byte("{}"), time.Now().Add(-time.Hour)),
+		signed(s.key, []byte("no JSON")), text("{}"), signed(s.key, []byte(`{"type":"subscription.active","data":{"email":"`+email+`"}}`)),
+	} {
+		answers.WriteString(s.do(t, http.MethodPost, "app", webhookPath, how).String())
+	}
+	s.load(t, strings.Replace(config, "POLAR_WEBHOOK_SECRET", "NOT_SET", 1))
+	s.load(t, config+"\n# changed").wants(t, http.StatusOK)
+
+	shown := map[string]string{
+		"the answers": answers.String(),
+		"/config/":    s.ask(t, http.MethodGet, "/config/").wants(t, http.StatusOK).body,
+		"/metrics":    s.ask(t, http.MethodGet, "/metrics").wants(t, http.StatusOK).body,
+		"goroutines":  s.ask(t, http.MethodGet, "/debug/pprof/goroutine?debug=2").wants(t, http.StatusOK).body,
+		"the command": strings.Join(s.cmd.Args, " "),
+	}
+	s.stop(t)
+	shown["the log"] = s.logs()
+	for where, text := range shown {
+		for _, secret := range append([]string{canary, email}, tokens...) {
+			if i := strings.Index(text, secret); i >= 0 {
+				t.Errorf("%s shows %q: …%s…", where, secret, text[max(0, i-300):i])
+			}
+		}
+		for _, tok := range tokens { // nor a part of one
+			if strings.Contains(text, tok[strings.LastIndex(tok, ".")+1:]) {
+				t.Errorf("%s shows a token's signature", where)
+			}
+		}
+	}
+
+	// The user is in our log by hash alone, but for what is there for debugging.
+	refused := 0
+	for line := range strings.Lines(notable(s.logs())) {
+		var entry struct{ Logger, Msg string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Errorf("no JSON in the log: %s", line)
+			continue
+		}
+		if entry.Logger == "polar" && entry.Msg == "refused" {
+			refused++
+		}
+		if !strings.HasPrefix(entry.Logger, "http.log.access") && strings.Contains(line, "_of_the_secrecy_test") {
+			t.Errorf("the user stands in the log: %s", line)
+		}
+	}
+	if refused == 0 {
+		t.Error("refusals are not in the log at INFO")
+	}
+
+	for _, metric := range []string{
+		`caddy_polar_decisions_total{allowed="true",gateway="default",reason="active"}`,
+		`caddy_polar_decisions_total{allowed="false",gateway="default",reason="token_expired"}`,
+		`caddy_polar_webhooks_total{gateway="default",result="applied",type="subscription.active"}`,
+		`caddy_polar_tokens_total{result="token_invalid"}`,
+		`caddy_polar_webhook_age_seconds_count{gateway="default"}`,
+	} {
+		if !strings.Contains(shown["/metrics"], metric) {
+			t.Errorf("/metrics has no %s", metric)
+		}
+	}
+}
+
+// TestLiteralSecret checks that a secret in the configuration itself is warned
+// about.
+func TestLiteralSecret(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.start(t, s.caddyfile(strings.Replace(usual, "{env.JWT_SECRET}", "{$JWT_SECRET}", 1), s.paywall(t, "app")))
+	log := notable(s.logs())
+	if !strings.Contains(log, "a secret stands literally in the configuration") || strings.Contains(log, jwtSecret) {
+		t.Errorf("no warning, or the secret: %s", tail(log, 10))
+	}
+}
