@@ -28,6 +28,9 @@ type change struct {
 // that are known in this or a newer version change nothing. The caller must
 // not change the facts afterwards.
 func (s *Store) Apply(ctx context.Context, facts *Facts) (Applied, error) {
+	if err := context.Cause(ctx); err != nil {
+		return Applied{}, err
+	}
 	if _, err := s.open(); err != nil {
 		return Applied{}, err
 	}
@@ -78,7 +81,12 @@ func (s *Store) commitLoop() {
 }
 
 func (s *Store) commit(batch []*change) {
-	accounts, seq, err := s.write(batch)
+	var accounts map[string]*entitlement.Account
+	var seq uint64
+	err := guard(func() (err error) {
+		accounts, seq, err = s.write(batch)
+		return err
+	})
 	var folding *foldError
 	switch {
 	case err == nil:
@@ -158,13 +166,15 @@ func (s *Store) Account(user string) (*entitlement.Account, error) {
 	}
 	var a *entitlement.Account
 	var seq uint64
-	err = db.View(func(tx *bolt.Tx) (err error) {
-		if readHeader(tx).schema == 0 {
-			return errUnclaimed
-		}
-		seq = sequence(tx)
-		a, err = gather(tx, user)
-		return err
+	err = guard(func() error {
+		return db.View(func(tx *bolt.Tx) (err error) {
+			if readHeader(tx).schema == 0 {
+				return errUnclaimed
+			}
+			seq = sequence(tx)
+			a, err = gather(tx, user)
+			return err
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading store %s: %w", s.path, err)

@@ -272,9 +272,24 @@ func (f *fold) owners(customer string) ([]owned, error) {
 	return list, err
 }
 
-func (f *fold) subscription(s *entitlement.Subscription) (bool, error) {
+// opener is the user that a purchase names: by its metadata, or because this
+// gateway opened its checkout for them, which it remembers before anybody can
+// buy.
+func (f *fold) opener(metadataUser, checkout string) (string, error) {
+	if metadataUser != "" || checkout == "" {
+		return metadataUser, nil
+	}
+	c, _, err := get(f.tx, bucketCheckouts, checkout, checkoutFields)
+	return c.User, err
+}
+
+func (f *fold) subscription(in *entitlement.Subscription) (bool, error) {
+	s := new(*in)
 	old, held, err := get(f.tx, bucketSubscriptions, s.ID, subscriptionFields)
 	if err != nil || held && !s.Version.Newer(old.Version) {
+		return false, err
+	}
+	if s.MetadataUser, err = f.opener(s.MetadataUser, s.CheckoutID); err != nil {
 		return false, err
 	}
 	var from string
@@ -293,12 +308,19 @@ func (f *fold) subscription(s *entitlement.Subscription) (bool, error) {
 	if err := f.underCustomer(kindSubscription, s.ID, old.CustomerID, s.CustomerID); err != nil {
 		return false, err
 	}
+	if err := f.adopt(held, s.ID); err != nil {
+		return false, err
+	}
 	return true, f.move(kindSubscription, s.ID, from, to)
 }
 
-func (f *fold) order(o *entitlement.Order) (bool, error) {
+func (f *fold) order(in *entitlement.Order) (bool, error) {
+	o := new(*in)
 	old, held, err := get(f.tx, bucketOrders, o.ID, orderFields)
 	if err != nil || held && !o.Version.Newer(old.Version) {
+		return false, err
+	}
+	if o.MetadataUser, err = f.opener(o.MetadataUser, o.CheckoutID); err != nil {
 		return false, err
 	}
 	var from string
@@ -319,10 +341,30 @@ func (f *fold) order(o *entitlement.Order) (bool, error) {
 	if err := f.underCustomer(kindOrder, o.ID, old.CustomerID, o.CustomerID); err != nil {
 		return false, err
 	}
+	if err := f.adopt(held, o.ID); err != nil {
+		return false, err
+	}
 	if err := f.refundsOfSubscription(o); err != nil {
 		return false, err
 	}
 	return true, f.move(kindOrder, o.ID, from, to)
+}
+
+// adopt touches those who had the grants of a purchase while it was not held.
+func (f *fold) adopt(held bool, purchase string) error {
+	if held {
+		return nil
+	}
+	return scan(f.tx.Bucket(bucketByParent), purchase, func(k kind, id string) error {
+		if k != kindGrant {
+			return nil
+		}
+		g, _, err := get(f.tx, bucketGrants, id, grantFields)
+		if err != nil {
+			return err
+		}
+		return f.touchCustomer(g.CustomerID)
+	})
 }
 
 // refundsOfSubscription puts the refunds of a subscription's order under the
@@ -458,6 +500,9 @@ func (f *fold) checkout(c *Checkout) (bool, error) {
 }
 
 func (f *fold) pass(p *entitlement.Pass) error {
+	if !ValidUser(p.User) || p.ID == "" {
+		return ErrUser
+	}
 	f.touch(p.User)
 	key := append(append([]byte(p.User), 0), p.ID...)
 	return f.put(f.tx.Bucket(bucketPasses), key, encode(passFields, *p))

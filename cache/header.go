@@ -68,28 +68,38 @@ func (s *Store) Claim(o Owner) (Keys, error) {
 		return Keys{}, err
 	}
 	var keys Keys
+	err = guard(func() (err error) {
+		keys, err = claim(db, o)
+		return err
+	})
+	if err != nil {
+		return Keys{}, explain(s.path, err)
+	}
+	return keys, nil
+}
+
+// claim writes only if the header does not say it all already.
+func claim(db *bolt.DB, o Owner) (keys Keys, err error) {
 	claimed := false
 	err = db.View(func(tx *bolt.Tx) (err error) {
 		claimed, err = claimedBy(tx, o)
 		keys = readKeys(tx)
 		return err
 	})
-	if err == nil && !claimed {
-		err = db.Update(func(tx *bolt.Tx) error {
-			if _, err := claimedBy(tx, o); err != nil {
-				return err
-			}
-			if err := writeHeader(tx, o); err != nil {
-				return err
-			}
-			keys = readKeys(tx)
-			return nil
-		})
+	if err != nil || claimed {
+		return keys, err
 	}
-	if err != nil {
-		return Keys{}, explain(s.path, err)
-	}
-	return keys, nil
+	err = db.Update(func(tx *bolt.Tx) error {
+		if _, err := claimedBy(tx, o); err != nil {
+			return err
+		}
+		if err := writeHeader(tx, o); err != nil {
+			return err
+		}
+		keys = readKeys(tx)
+		return nil
+	})
+	return keys, err
 }
 
 // claimedBy says whether the header already says all that the owner does.

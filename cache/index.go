@@ -95,14 +95,7 @@ func get[T any](tx *bolt.Tx, bucket []byte, id string, fields func(*codec, *T)) 
 }
 
 // owner computes whose a purchase is. Empty when nobody owns it yet.
-func owner(tx *bolt.Tx, customer, metadataUser, checkout string) (string, error) {
-	if metadataUser == "" && checkout != "" {
-		c, _, err := get(tx, bucketCheckouts, checkout, checkoutFields)
-		if err != nil {
-			return "", err
-		}
-		metadataUser = c.User
-	}
+func owner(tx *bolt.Tx, customer, metadataUser string) (string, error) {
 	c, _, err := get(tx, bucketCustomers, customer, customerFields)
 	if err != nil {
 		return "", err
@@ -115,13 +108,13 @@ func owner(tx *bolt.Tx, customer, metadataUser, checkout string) (string, error)
 }
 
 func customerOwner(tx *bolt.Tx, customer string) (string, error) {
-	return owner(tx, customer, "", "")
+	return owner(tx, customer, "")
 }
 
 func subscriptionOwner(tx *bolt.Tx, s *entitlement.Subscription) (string, error) {
-	return owner(tx, s.CustomerID, s.MetadataUser, s.CheckoutID)
+	return owner(tx, s.CustomerID, s.MetadataUser)
 }
 
 func orderOwner(tx *bolt.Tx, o *entitlement.Order) (string, error) {
-	return owner(tx, o.CustomerID, o.MetadataUser, o.CheckoutID)
+	return owner(tx, o.CustomerID, o.MetadataUser)
 }

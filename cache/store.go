@@ -30,6 +30,7 @@ var (
 	ErrNewerSchema = errors.New("the store was written by a newer version")
 	ErrOtherOwner  = errors.New("the store belongs to another gateway")
 	ErrClosed      = errors.New("the store is closed")
+	ErrUser        = errors.New("a user must have 1 to 255 bytes and no control characters")
 )
 
 // schema is the version of the file's layout.
@@ -94,8 +95,10 @@ func (s *Store) Close() error {
 	return s.letGo()
 }
 
-// letGo closes the file. The next use opens it again.
+// letGo closes the file. The next use opens it again, and waits for that.
 func (s *Store) letGo() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	db := s.db.Swap(nil)
 	if db == nil {
 		return nil
@@ -165,11 +168,26 @@ func openFile(path string) (*bolt.DB, error) {
 		// makes new ones wait: reserve addresses, not memory, for growth.
 		options.InitialMmapSize = 1 << 30
 	}
-	db, err := bolt.Open(path, 0o600, options)
+	var db *bolt.DB
+	err := guard(func() (err error) {
+		db, err = bolt.Open(path, 0o600, options)
+		return err
+	})
 	if err != nil {
 		return nil, explain(path, err)
 	}
 	return db, nil
+}
+
+// guard turns a panic into ErrCorrupt: that is how bbolt tells of a damaged
+// page, and it must not end the server.
+func guard(use func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrCorrupt, r)
+		}
+	}()
+	return use()
 }
 
 const bits64 = ^uint(0)>>63 == 1
@@ -185,8 +203,13 @@ func inspect(path string) error {
 		return explain(path, err)
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, ReadOnly: true})
-	if err != nil {
+	var system syscall.Errno
+	switch {
+	case err == nil:
+	case errors.Is(err, bolterrors.ErrTimeout), errors.As(err, &system):
 		return explain(path, err)
+	default: // bbolt has no sentinel for all that can be wrong inside
+		return explain(path, fmt.Errorf("%w: %w", ErrCorrupt, err))
 	}
 	defer db.Close()
 	return explain(path, db.View(func(tx *bolt.Tx) error {
@@ -218,11 +241,7 @@ func explain(path string, err error) error {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		err = fmt.Errorf("%w: %w", ErrNotWritable, err)
 		advice = "let Caddy's user write the file and its directory"
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch),
-		errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, ErrCorrupt):
-		if !errors.Is(err, ErrCorrupt) {
-			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
-		}
+	case errors.Is(err, ErrCorrupt):
 		advice = "move it away or restore a backup; a new one is filled from Polar"
 	case errors.Is(err, ErrNewerSchema):
 		advice = "run the newer version, or move the file away"

@@ -65,7 +65,8 @@ type Subscription struct {
 	ProductID  string
 	CheckoutID string
 	Status     Status
-	// MetadataUser is the user named by authentic metadata, or empty.
+	// MetadataUser is the user named by authentic metadata, or for whom this
+	// gateway opened the checkout; else empty.
 	MetadataUser string
 
 	PeriodStart time.Time

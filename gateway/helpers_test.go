@@ -115,7 +115,7 @@ func newBench(t testing.TB, change ...func(*Config)) *bench {
 }
 
 func withStore(s *cache.Store) func(*Config) { return func(c *Config) { c.Store = s } }
-func withToken(token string) func(*Config) { return func(c *Config) { c.AccessToken = token } }
+func withToken(token string) func(*Config)   { return func(c *Config) { c.AccessToken = token } }
 
 func withOrganization(id string) func(*Config)     { return func(c *Config) { c.Organization = id } }
 func withPlans(p []entitlement.Plan) func(*Config) { return func(c *Config) { c.Plans = p } }

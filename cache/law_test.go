@@ -1,0 +1,498 @@
+package cache
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+)
+
+var lawUsers = []string{"alice", "bob", "carol", "dave"}
+
+// state is an object of Polar's as it was from one transaction on.
+type state struct {
+	visible time.Time // when others see the transaction
+	fact    Facts     // the one object
+}
+
+// polarWorld is a Polar whose truth changes, and everything that it says.
+type polarWorld struct {
+	t     *rapid.T
+	now   time.Time
+	ids   []string // in the order in which they came to be
+	past  map[string][]state
+	truth mirror
+	said  []*Facts
+	own   []*Facts // what the gateway itself wrote
+}
+
+// stamp is a copy of facts as told at a moment.
+func stamp(f *Facts, asOf time.Time) *Facts {
+	c := Facts{
+		Organization: f.Organization, Names: slices.Clone(f.Names), Customers: slices.Clone(f.Customers),
+		Subscriptions: slices.Clone(f.Subscriptions), Orders: slices.Clone(f.Orders),
+		Grants: slices.Clone(f.Grants), Refunds: slices.Clone(f.Refunds),
+	}
+	for i := range c.Customers {
+		c.Customers[i].Version.AsOf = asOf
+	}
+	for i := range c.Subscriptions {
+		c.Subscriptions[i].Version.AsOf = asOf
+	}
+	for i := range c.Orders {
+		c.Orders[i].Version.AsOf = asOf
+	}
+	for i := range c.Grants {
+		c.Grants[i].Version.AsOf = asOf
+	}
+	for i := range c.Refunds {
+		c.Refunds[i].Version.AsOf = asOf
+	}
+	return &c
+}
+
+func merge(into, f *Facts) {
+	into.Names = append(into.Names, f.Names...)
+	into.Customers = append(into.Customers, f.Customers...)
+	into.Subscriptions = append(into.Subscriptions, f.Subscriptions...)
+	into.Orders = append(into.Orders, f.Orders...)
+	into.Grants = append(into.Grants, f.Grants...)
+	into.Refunds = append(into.Refunds, f.Refunds...)
+}
+
+func (w *polarWorld) chance(percent int) bool {
+	return rapid.IntRange(1, 100).Draw(w.t, "chance") <= percent
+}
+
+func pick[T any](w *polarWorld, from []T) T {
+	return from[rapid.IntRange(0, len(from)-1).Draw(w.t, "pick")]
+}
+
+// happened records a transaction on one object, and says it as a webhook. half
+// is a state inside the transaction that was said, too; nobody reads it.
+func (w *polarWorld) happened(id string, fact Facts, half *Facts) {
+	visible := w.now.Add(time.Duration(rapid.IntRange(0, 120).Draw(w.t, "delay")) * time.Second)
+	past := w.past[id]
+	if past == nil {
+		w.ids = append(w.ids, id)
+	} else if last := past[len(past)-1].visible; last.After(visible) {
+		visible = last // the row was locked
+	}
+	w.past[id] = append(past, state{visible, fact})
+	if half != nil {
+		w.said = append(w.said, stamp(half, w.now.Add(time.Microsecond)))
+	}
+	said := stamp(&fact, w.now.Add(2*time.Microsecond))
+	for _, customer := range w.customersOf(&fact) {
+		if c := w.truth.customers[customer]; c.DeletedAt.IsZero() {
+			said.Names = append(said.Names, Name{Customer: c.ID, ExternalID: c.ExternalID})
+		}
+	}
+	if w.chance(50) {
+		said.Organization = testOwner.Organization
+	}
+	w.said = append(w.said, said)
+}
+
+func (w *polarWorld) customersOf(f *Facts) (ids []string) {
+	for _, s := range f.Subscriptions {
+		ids = append(ids, s.CustomerID)
+	}
+	for _, o := range f.Orders {
+		ids = append(ids, o.CustomerID)
+	}
+	for _, g := range f.Grants {
+		ids = append(ids, g.CustomerID)
+	}
+	return ids
+}
+
+// freeUsers are those whose external id no living customer has.
+func (w *polarWorld) freeUsers() []string {
+	free := slices.Clone(lawUsers)
+	for _, c := range w.truth.customers {
+		if c.DeletedAt.IsZero() {
+			free = slices.DeleteFunc(free, func(u string) bool { return u == c.ExternalID })
+		}
+	}
+	return free
+}
+
+func keys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
+
+func (w *polarWorld) row() entitlement.Version { return entitlement.Version{Row: w.now} }
+
+func (w *polarWorld) changeCustomer() {
+	c := entitlement.Customer{ID: fmt.Sprintf("c%d", len(w.truth.customers))}
+	if known := keys(w.truth.customers); len(known) > 0 && w.chance(60) {
+		c = w.truth.customers[pick(w, known)]
+		if c.ExternalID != "" && c.DeletedAt.IsZero() && w.chance(50) {
+			c.DeletedAt = w.now
+		}
+	}
+	if free := w.freeUsers(); c.ExternalID == "" && len(free) > 0 && w.chance(60) {
+		c.ExternalID = pick(w, free)
+	}
+	c.Version = w.row()
+	w.truth.customers[c.ID] = c
+	w.happened(c.ID, Facts{Customers: []entitlement.Customer{c}}, nil)
+}
+
+// bought draws where a purchase came from.
+func (w *polarWorld) bought() (customer, metadata, checkout string) {
+	customer = pick(w, keys(w.truth.customers))
+	switch rapid.IntRange(0, 3).Draw(w.t, "bought by") {
+	case 0:
+		metadata = pick(w, lawUsers)
+	case 1:
+		checkout = pick(w, append(keys(w.truth.checkouts), "of-others"))
+	}
+	return customer, metadata, checkout
+}
+
+var lawStatuses = []entitlement.Status{
+	entitlement.StatusIncomplete, entitlement.StatusTrialing, entitlement.StatusActive, entitlement.StatusPastDue,
+	entitlement.StatusCanceled, entitlement.StatusUnpaid, entitlement.StatusPaused,
+}
+
+func (w *polarWorld) changeSubscription() {
+	if len(w.truth.customers) == 0 {
+		return
+	}
+	s := entitlement.Subscription{ID: fmt.Sprintf("s%d", len(w.truth.subscriptions)), ProductID: "p1"}
+	if known := keys(w.truth.subscriptions); len(known) > 0 && w.chance(60) {
+		s = w.truth.subscriptions[pick(w, known)]
+	} else {
+		s.CustomerID, s.MetadataUser, s.CheckoutID = w.bought()
+	}
+	s.Version = w.row()
+	s.PeriodEnd = w.now.Add(30 * 24 * time.Hour)
+	s.CancelAtPeriodEnd = w.chance(30)
+	s.Status = pick(w, lawStatuses)
+	half := s
+	s.Status = pick(w, lawStatuses)
+	w.truth.subscriptions[s.ID] = s
+	var also *Facts
+	if w.chance(30) {
+		also = &Facts{Subscriptions: []entitlement.Subscription{half}}
+	}
+	w.happened(s.ID, Facts{Subscriptions: []entitlement.Subscription{s}}, also)
+}
+
+func (w *polarWorld) changeOrder() {
+	if len(w.truth.customers) == 0 {
+		return
+	}
+	o := entitlement.Order{ID: fmt.Sprintf("o%d", len(w.truth.orders)), ProductID: "p2", Status: "pending"}
+	known, subscriptions := keys(w.truth.orders), keys(w.truth.subscriptions)
+	switch {
+	case len(known) > 0 && w.chance(40):
+		o = w.truth.orders[pick(w, known)]
+		o.Status = pick(w, []entitlement.OrderStatus{entitlement.OrderPaid, entitlement.OrderPartiallyRefunded, entitlement.OrderRefunded})
+	case len(subscriptions) > 0 && w.chance(50):
+		s := w.truth.subscriptions[pick(w, subscriptions)]
+		o.SubscriptionID, o.CustomerID, o.MetadataUser = s.ID, s.CustomerID, s.MetadataUser
+	default:
+		o.CustomerID, o.MetadataUser, o.CheckoutID = w.bought()
+	}
+	o.Version = w.row()
+	w.truth.orders[o.ID] = o
+	w.happened(o.ID, Facts{Orders: []entitlement.Order{o}}, nil)
+}
+
+func (w *polarWorld) changeGrant() {
+	g := entitlement.Grant{ID: fmt.Sprintf("g%d", len(w.truth.grants)), BenefitID: "b", Granted: true}
+	known, subscriptions, orders := keys(w.truth.grants), keys(w.truth.subscriptions), keys(w.truth.orders)
+	switch {
+	case len(known) > 0 && w.chance(40):
+		g = w.truth.grants[pick(w, known)]
+		g.Revoked, g.RevokedAt = true, w.now
+	case len(subscriptions) > 0 && w.chance(60):
+		s := w.truth.subscriptions[pick(w, subscriptions)]
+		g.SubscriptionID, g.CustomerID = s.ID, s.CustomerID
+	case len(orders) > 0:
+		o := w.truth.orders[pick(w, orders)]
+		if o.SubscriptionID != "" {
+			return
+		}
+		g.OrderID, g.CustomerID = o.ID, o.CustomerID
+	default:
+		return
+	}
+	g.Version = w.row()
+	w.truth.grants[g.ID] = g
+	w.happened(g.ID, Facts{Grants: []entitlement.Grant{g}}, nil)
+}
+
+func (w *polarWorld) changeRefund() {
+	r := entitlement.Refund{ID: fmt.Sprintf("r%d", len(w.truth.refunds))}
+	known, orders := keys(w.truth.refunds), keys(w.truth.orders)
+	switch {
+	case len(known) > 0 && w.chance(50):
+		r = w.truth.refunds[pick(w, known)]
+		r.Succeeded = true
+	case len(orders) > 0:
+		o := w.truth.orders[pick(w, orders)]
+		r.OrderID, r.CustomerID = o.ID, o.CustomerID
+		if r.Disputed = w.chance(50); !r.Disputed {
+			r.SubscriptionID = o.SubscriptionID
+		}
+	default:
+		return
+	}
+	r.Version = w.row()
+	w.truth.refunds[r.ID] = r
+	w.happened(r.ID, Facts{Refunds: []entitlement.Refund{r}}, nil)
+}
+
+// read says what a replica that lags behind shows of some objects now.
+func (w *polarWorld) read() {
+	seen := w.now.Add(-time.Duration(rapid.IntRange(0, 300).Draw(w.t, "lag")) * time.Second)
+	var page Facts
+	for _, id := range w.ids {
+		past := w.past[id]
+		for i := len(past) - 1; i >= 0; i-- {
+			if !past[i].visible.After(seen) {
+				if w.chance(70) {
+					merge(&page, &past[i].fact)
+				}
+				break
+			}
+		}
+	}
+	w.said = append(w.said, stamp(&page, w.now))
+}
+
+// sync reads Polar's truth, each object alone.
+func (w *polarWorld) sync() (facts []*Facts) {
+	asOf := w.now.Add(time.Hour)
+	for _, id := range w.ids {
+		past := w.past[id]
+		facts = append(facts, stamp(&past[len(past)-1].fact, asOf))
+	}
+	return facts
+}
+
+func drawWorld(t *rapid.T) *polarWorld {
+	w := &polarWorld{
+		t: t, now: testOrigin, past: make(map[string][]state),
+		truth: mirror{
+			customers: map[string]entitlement.Customer{}, subscriptions: map[string]entitlement.Subscription{},
+			orders: map[string]entitlement.Order{}, grants: map[string]entitlement.Grant{},
+			refunds: map[string]entitlement.Refund{}, checkouts: map[string]Checkout{}, links: map[string]string{},
+		},
+	}
+	for i, user := range lawUsers[:2] { // opened before anything can be bought in it
+		c := Checkout{ID: fmt.Sprintf("k%d", i), User: user}
+		w.truth.checkouts[c.ID] = c
+		w.own = append(w.own, &Facts{Checkouts: []Checkout{c}})
+	}
+	changes := []func(){w.changeCustomer, w.changeSubscription, w.changeOrder, w.changeGrant, w.changeRefund, w.read}
+	for range rapid.IntRange(5, 60).Draw(t, "changes") {
+		w.now = w.now.Add(time.Duration(rapid.IntRange(10, 90_000_000).Draw(t, "passes")) * time.Microsecond)
+		pick(w, changes)()
+	}
+	for _, id := range keys(w.truth.checkouts) { // Polar's own word of them knows no user
+		w.said = append(w.said, &Facts{Checkouts: []Checkout{{ID: id}}})
+	}
+	for _, id := range keys(w.truth.customers) {
+		if w.chance(15) {
+			w.truth.links[id] = pick(w, lawUsers)
+		}
+	}
+	return w
+}
+
+// linksSaid is the operator's word, which comes at any time.
+func (w *polarWorld) linksSaid() (facts []*Facts) {
+	for _, id := range keys(w.truth.links) {
+		facts = append(facts, &Facts{Links: []Link{{Customer: id, User: w.truth.links[id]}}})
+	}
+	return facts
+}
+
+// deliver commits facts in batches of random size.
+func deliver(t *rapid.T, s *Store, facts []*Facts) {
+	for len(facts) > 0 {
+		n := min(len(facts), rapid.IntRange(1, 8).Draw(t, "batch"))
+		batch := make([]*change, n)
+		for i := range batch {
+			batch[i] = &change{facts: facts[i]}
+		}
+		s.commit(batch)
+		for _, c := range batch {
+			if c.err != nil {
+				t.Fatalf("committing: %v", c.err)
+			}
+		}
+		facts = facts[n:]
+	}
+}
+
+func twice(t *rapid.T, facts []*Facts) []*Facts {
+	out := slices.Clone(facts)
+	for _, f := range facts {
+		if rapid.IntRange(0, 3).Draw(t, "doubled") == 0 {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func views(t tester, s *Store, how func(*entitlement.Account) string) string {
+	out := ""
+	for _, user := range lawUsers {
+		out += how(account(t, s, user)) + "\n"
+	}
+	return out
+}
+
+// TestLawOfVersions: whatever was late, doubled, out of order, read from a
+// replica that lags, or lost, one sync later the store is Polar's truth.
+func TestLawOfVersions(t *testing.T) {
+	dir := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		heard := twice(t, w.said)
+		heard = slices.DeleteFunc(heard, func(*Facts) bool { return w.chance(25) })
+		heard = rapid.Permutation(append(heard, w.linksSaid()...)).Draw(t, "order")
+
+		s, fresh := fastStore(t, dir), fastStore(t, dir)
+		defer s.Close()
+		defer fresh.Close()
+		deliver(t, s, w.own)
+		deliver(t, s, heard)
+		deliver(t, s, rapid.Permutation(w.sync()).Draw(t, "sync"))
+
+		deliver(t, fresh, slices.Concat(w.own, w.linksSaid(), w.sync()))
+		if got, want := views(t, s, view), views(t, fresh, view); got != want {
+			t.Errorf("after all that:\n%s\nin order:\n%s", got, want)
+		}
+		for _, user := range lawUsers {
+			if got, want := viewWithoutAsOf(account(t, s, user)), viewWithoutAsOf(w.truth.account(user)); got != want {
+				t.Errorf("after all that:\n%s\nthe truth:\n%s", got, want)
+			}
+		}
+		consistent(t, s, lawUsers...)
+	})
+}
+
+// TestLawWithoutLoss: when nothing was lost, there is nothing to mend.
+func TestLawWithoutLoss(t *testing.T) {
+	dir := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		heard := rapid.Permutation(append(twice(t, w.said), w.linksSaid()...)).Draw(t, "order")
+		s := fastStore(t, dir)
+		defer s.Close()
+		deliver(t, s, w.own)
+		deliver(t, s, heard)
+		before := views(t, s, viewWithoutAsOf)
+		for _, user := range lawUsers {
+			if got, want := viewWithoutAsOf(account(t, s, user)), viewWithoutAsOf(w.truth.account(user)); got != want {
+				t.Errorf("before a sync:\n%s\nthe truth:\n%s", got, want)
+			}
+		}
+		deliver(t, s, w.sync())
+		if after := views(t, s, viewWithoutAsOf); after != before {
+			t.Errorf("the sync changed\n%s\nto\n%s", before, after)
+		}
+	})
+}
+
+// TestLawOfContent: the same facts make the same file, in whatever order.
+func TestLawOfContent(t *testing.T) {
+	dir := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		heard := append(slices.DeleteFunc(w.said, func(*Facts) bool { return w.chance(25) }), w.linksSaid()...)
+		a, b := fastStore(t, dir), fastStore(t, dir)
+		defer a.Close()
+		defer b.Close()
+		for _, s := range []*Store{a, b} {
+			deliver(t, s, w.own)
+			deliver(t, s, rapid.Permutation(twice(t, heard)).Draw(t, "order"))
+		}
+		if diff := differences(dump(t, a), dump(t, b)); diff != "" {
+			t.Errorf("two orders, two contents:\n%s", diff)
+		}
+	})
+}
+
+// TestAppliedCounts: an older or equal version changes nothing, a newer one
+// does; the row's time decides before the telling's.
+func TestAppliedCounts(t *testing.T) {
+	for _, kind := range []struct {
+		name string
+		of   func(v entitlement.Version, id string) *Facts
+		held func(*Store) entitlement.Version
+	}{
+		{"customer", func(v entitlement.Version, id string) *Facts {
+			return &Facts{Customers: []entitlement.Customer{{Version: v, ID: id, ExternalID: "u"}}}
+		}, func(s *Store) entitlement.Version { return must(s.Account("u")).Customers[0].Version }},
+		{"subscription", func(v entitlement.Version, id string) *Facts {
+			return &Facts{Subscriptions: []entitlement.Subscription{{Version: v, ID: id, CustomerID: "c", MetadataUser: "u"}}}
+		}, func(s *Store) entitlement.Version { return must(s.Account("u")).Subscriptions[0].Version }},
+		{"order", func(v entitlement.Version, id string) *Facts {
+			return &Facts{Orders: []entitlement.Order{{Version: v, ID: id, CustomerID: "c", MetadataUser: "u"}}}
+		}, func(s *Store) entitlement.Version { return must(s.Account("u")).Orders[0].Version }},
+		{"grant", func(v entitlement.Version, id string) *Facts {
+			return &Facts{Grants: []entitlement.Grant{{Version: v, ID: id, CustomerID: "c"}}}
+		}, func(s *Store) entitlement.Version { return must(s.Account("u")).Grants[0].Version }},
+		{"refund", func(v entitlement.Version, id string) *Facts {
+			return &Facts{
+				Orders:  []entitlement.Order{{Version: rev(0), ID: "o", CustomerID: "c", MetadataUser: "u"}},
+				Refunds: []entitlement.Refund{{Version: v, ID: id, OrderID: "o"}},
+			}
+		}, func(s *Store) entitlement.Version { return must(s.Account("u")).Refunds[0].Version }},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
+			s := testStore(t)
+			if kind.name == "grant" { // has no other way to a user here
+				apply(t, s, linked("c", "u"))
+			}
+			now := entitlement.Version{Row: at(10), AsOf: at(20)}
+			for _, step := range []struct {
+				told  string
+				v     entitlement.Version
+				isNew bool
+			}{
+				{"first", now, true},
+				{"again", now, false},
+				{"older row, told later", entitlement.Version{Row: at(9), AsOf: at(99)}, false},
+				{"same row, told before", entitlement.Version{Row: at(10), AsOf: at(19)}, false},
+				{"same row, told later", entitlement.Version{Row: at(10), AsOf: at(21)}, true},
+				{"newer row, told before", entitlement.Version{Row: at(11), AsOf: at(1)}, true},
+				{"a microsecond newer", entitlement.Version{Row: at(11).Add(time.Microsecond), AsOf: at(1)}, true},
+			} {
+				before := kindVersion(s, kind.held, step.told == "first")
+				got := apply(t, s, kind.of(step.v, "x"))
+				if (got.New > 0) != step.isNew && kind.name != "refund" || got.Foreign {
+					t.Errorf("%s: %+v, want new %v", step.told, got, step.isNew)
+				}
+				want := before
+				if step.isNew {
+					want = step.v
+				}
+				if v := kind.held(s); v != want {
+					t.Errorf("%s: %+v is held, want %+v", step.told, v, want)
+				}
+				if got.New+got.Stale != map[bool]int{false: 1, true: 2}[kind.name == "refund"] {
+					t.Errorf("%s: %+v does not count each object once", step.told, got)
+				}
+			}
+		})
+	}
+}
+
+func kindVersion(s *Store, held func(*Store) entitlement.Version, first bool) entitlement.Version {
+	if first {
+		return entitlement.Version{}
+	}
+	return held(s)
+}

@@ -1,0 +1,308 @@
+package cache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+)
+
+// smallStore holds only a few accounts in memory.
+func smallStore(t *testing.T, limit int) *Store {
+	t.Helper()
+	s := New(filepath.Join(t.TempDir(), "polar.db"))
+	s.memory.close()
+	s.memory = newMemory(limit)
+	t.Cleanup(func() { _ = s.Close() })
+	if _, err := s.Claim(testOwner); err != nil {
+		t.Fatal(err)
+	}
+	s.db.Load().NoSync = true
+	return s
+}
+
+// readAt reads an account as of now, the way Account does, and stops before
+// memory has it.
+func readAt(t *testing.T, s *Store, user string) (*entitlement.Account, uint64) {
+	t.Helper()
+	var a *entitlement.Account
+	var seq uint64
+	if err := s.db.Load().View(func(tx *bolt.Tx) (err error) {
+		seq = sequence(tx)
+		a, err = gather(tx, user)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return a, seq
+}
+
+func row(a *entitlement.Account) entitlement.Version {
+	if len(a.Subscriptions) == 0 {
+		return entitlement.Version{}
+	}
+	return a.Subscriptions[0].Version
+}
+
+// TestSlowReader: who read at commit n and installs after commit n+1 must not
+// win.
+func TestSlowReader(t *testing.T) {
+	for name, c := range map[string]struct {
+		before  func(s *Store) // what memory knows when the reader reads
+		between func(s *Store) // what happens between commit n+1 and the install
+	}{
+		"nothing held":        {func(*Store) {}, func(*Store) {}},
+		"held":                {func(s *Store) { _ = must(s.Account("u")) }, func(*Store) {}},
+		"evicted in between":  {func(*Store) {}, func(s *Store) { s.memory.accounts.Invalidate("u") }},
+		"all evicted":         {func(s *Store) { _ = must(s.Account("u")) }, func(s *Store) { s.memory.accounts.InvalidateAll() }},
+		"read in between":     {func(*Store) {}, func(s *Store) { s.memory.accounts.Invalidate("u"); _ = must(s.Account("u")) }},
+		"forgotten":           {func(*Store) {}, func(s *Store) { s.memory.forget(lastCommit(s)) }},
+		"others were written": {func(*Store) {}, func(s *Store) { s.memory.accounts.Invalidate("u"); writeOthers(s) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := testStore(t)
+			apply(t, s, purchase("u", 1))
+			s.memory.accounts.InvalidateAll()
+			c.before(s)
+			old, seq := readAt(t, s, "u")
+			apply(t, s, purchase("u", 2))
+			c.between(s)
+			s.memory.install("u", old, seq)
+			if held, ok := s.memory.get("u"); ok && row(held) != rev(2) {
+				t.Errorf("memory has gone back to %+v", row(held))
+			}
+			if got := row(account(t, s, "u")); got != rev(2) {
+				t.Errorf("the account is of %+v", got)
+			}
+			sameAsStore(t, s, "u")
+		})
+	}
+}
+
+// lastCommit is the number of the last commit.
+func lastCommit(s *Store) (seq uint64) {
+	_ = s.db.Load().View(func(tx *bolt.Tx) error { seq = sequence(tx); return nil })
+	return seq
+}
+
+func writeOthers(s *Store) {
+	s.commit([]*change{{facts: purchase("v", 1)}, {facts: purchase("w", 1)}})
+}
+
+// TestReaderInstalls: a reader that nobody has overtaken is remembered, also
+// if it is behind commits that do not concern it.
+func TestReaderInstalls(t *testing.T) {
+	s := testStore(t)
+	apply(t, s, purchase("u", 1))
+	s.memory.accounts.InvalidateAll()
+	a, seq := readAt(t, s, "u")
+	// Not in u's group, whichever the seed has made that.
+	other := ""
+	for i := 0; other == "" || s.memory.group(other) == s.memory.group("u"); i++ {
+		other = fmt.Sprint(i)
+	}
+	apply(t, s, purchase(other, 1))
+	s.memory.install("u", a, seq)
+	if held, ok := s.memory.get("u"); !ok || held != a {
+		t.Error("the reader's account is not held")
+	}
+	// A later reader does not take its place unless it saw a later commit.
+	again, _ := readAt(t, s, "u")
+	s.memory.install("u", again, seq)
+	if held, _ := s.memory.get("u"); held != a {
+		t.Error("an equal reading took the place of the one held")
+	}
+	if account(t, s, "u") != a {
+		t.Error("a held account was read again")
+	}
+}
+
+// TestForget: after a failed commit nothing from before it comes back, and the
+// next commit is remembered.
+func TestForget(t *testing.T) {
+	s := testStore(t)
+	apply(t, s, purchase("u", 1))
+	old, seq := readAt(t, s, "u")
+	s.memory.forget(seq + 1) // commit seq+1 failed, but may be on the disk
+	if _, ok := s.memory.get("u"); ok {
+		t.Error("memory was not forgotten")
+	}
+	s.memory.install("u", old, seq)
+	if _, ok := s.memory.get("u"); ok {
+		t.Error("a reading from before the failed commit was installed")
+	}
+	apply(t, s, purchase("u", 2)) // is commit seq+1 now
+	if held, ok := s.memory.get("u"); !ok || row(held) != rev(2) {
+		t.Error("the next commit is not held")
+	}
+}
+
+// TestMemoryIsBounded: what was evicted is read again.
+func TestMemoryIsBounded(t *testing.T) {
+	s := smallStore(t, 8)
+	for i := range 200 {
+		apply(t, s, purchase(fmt.Sprint(i), 1))
+	}
+	s.memory.accounts.CleanUp()
+	if n := s.memory.accounts.EstimatedSize(); n > 8 {
+		t.Errorf("%d accounts are held, want 8 at most", n)
+	}
+	for i := range 200 {
+		if row(account(t, s, fmt.Sprint(i))) != rev(1) {
+			t.Errorf("user %d is gone", i)
+		}
+	}
+}
+
+// TestMemoryUnderRace: writers, readers and evictions at once. What was
+// acknowledged is seen by everyone from then on, and whenever nobody writes a
+// user's facts, memory is what the file has.
+func TestMemoryUnderRace(t *testing.T) {
+	const users, writers, readers, each = 24, 8, 8, 150
+	s := smallStore(t, 6)
+	var (
+		writing      [users]sync.Mutex // a user's facts are being written
+		acknowledged [users]atomic.Int64
+		clock        atomic.Int64
+		wg, reading  sync.WaitGroup
+		stop         = make(chan struct{})
+	)
+	name := func(i int) string { return fmt.Sprintf("u%d", i) }
+	seen := func(user int) int64 {
+		a := account(t, s, name(user))
+		newest := int64(0)
+		for _, p := range a.Subscriptions {
+			if n := int64(p.Version.Row.Sub(testOrigin).Seconds()); p.ID == "s-"+name(user) {
+				newest = max(newest, n)
+			}
+		}
+		return newest
+	}
+	for w := range writers {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(1, uint64(w)))
+			for n := range each {
+				pair := []int{random.IntN(users), random.IntN(users)}
+				slices.Sort(pair)
+				pair = slices.Compact(pair)
+				for _, u := range pair {
+					writing[u].Lock()
+				}
+				told := clock.Add(1)
+				var f Facts
+				for _, u := range pair {
+					merge(&f, purchase(name(u), int(told)))
+				}
+				if n%3 == 0 { // a customer that goes to and fro between users
+					first := name(pair[0])
+					f.Orders = []entitlement.Order{{
+						Version: rev(int(told)), ID: "o-" + first, CustomerID: "c-" + first, MetadataUser: name(pair[len(pair)-1]),
+					}}
+				}
+				if _, err := s.Apply(t.Context(), &f); err != nil {
+					t.Errorf("applying: %v", err)
+				}
+				for _, u := range pair {
+					acknowledged[u].Store(told)
+				}
+				other := make(chan struct{})
+				go func() { // someone else reads what was just written
+					defer close(other)
+					for _, u := range pair {
+						if got := seen(u); got != told {
+							t.Errorf("%s is of %d, %d was acknowledged", name(u), got, told)
+						}
+					}
+				}()
+				<-other
+				if n%3 == 0 || random.IntN(4) == 0 {
+					// The order's earlier user may be written by someone else:
+					// look only at what concerns this pair's subscriptions.
+					for _, u := range pair {
+						if mem, file := account(t, s, name(u)).Subscriptions, stored(t, s, name(u)).Subscriptions; !slices.Equal(mem, file) {
+							t.Errorf("%s in memory %+v, in the file %+v", name(u), mem, file)
+						}
+					}
+				}
+				for _, u := range slices.Backward(pair) {
+					writing[u].Unlock()
+				}
+			}
+		})
+	}
+	for r := range readers {
+		reading.Go(func() {
+			random := rand.New(rand.NewPCG(2, uint64(r)))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				u := random.IntN(users)
+				floor := acknowledged[u].Load()
+				if got := seen(u); got < floor {
+					t.Errorf("%s is of %d, %d was acknowledged before", name(u), got, floor)
+				}
+			}
+		})
+	}
+	// At times nobody writes at all: then every account must be right.
+	for range 20 {
+		for u := range writing {
+			writing[u].Lock()
+		}
+		for u := range users {
+			sameAsStore(t, s, name(u))
+		}
+		for u := range writing {
+			writing[u].Unlock()
+		}
+	}
+	wg.Wait()
+	close(stop)
+	reading.Wait()
+	for u := range users {
+		consistent(t, s, name(u))
+	}
+}
+
+// TestOneWriterManyReadersOfOneUser is the narrowest race: one account, that is
+// thrown out of memory all the time.
+func TestOneWriterManyReadersOfOneUser(t *testing.T) {
+	s := testStore(t)
+	apply(t, s, purchase("u", 0))
+	var acknowledged atomic.Int64
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				floor := acknowledged.Load()
+				if got := row(account(t, s, "u")); got.Row.Before(at(int(floor))) {
+					t.Errorf("row %s, %s was acknowledged", got.Row, at(int(floor)))
+				}
+				s.memory.accounts.Invalidate("u")
+			}
+		})
+	}
+	for n := 1; n <= 500; n++ {
+		apply(t, s, purchase("u", n))
+		acknowledged.Store(int64(n))
+	}
+	close(stop)
+	wg.Wait()
+	consistent(t, s, "u")
+}
