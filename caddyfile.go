@@ -95,10 +95,13 @@ func sortedKeys[V any](m map[string]V) []string {
 // UnmarshalCaddyfile reads the inside of a polar block.
 func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return subdirectives(d, map[string]func(*caddyfile.Dispenser) error{
-		"access_token":    one(&g.AccessToken),
-		"webhook_secret":  some(&g.WebhookSecret),
-		"server":          one(&g.Server),
-		"api_version":     one(&g.APIVersion),
+		"access_token":   one(&g.AccessToken),
+		"webhook_secret": some(&g.WebhookSecret),
+		"server": checked(&g.Server, func(v string) error {
+			_, err := parseServer(v)
+			return err
+		}),
+		"api_version":     checked(&g.APIVersion, checkAPIVersion),
 		"organization_id": one(&g.OrganizationID),
 		"store":           g.parseStore,
 		"jwt":             g.parseJWT,
@@ -108,8 +111,8 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		},
 		"on_unavailable": oneOf(&g.OnUnavailable, policyRefuse, policyAllow),
-		"return_to":      some(&g.ReturnTo),
-		"headers":        one(&g.Headers),
+		"return_to":      g.parseReturnTo,
+		"headers":        checked(&g.Headers, checkPrefix),
 	}, "jwt", "plan", "webhook_secret", "return_to")
 }
 
@@ -123,6 +126,22 @@ func one(to *string) func(*caddyfile.Dispenser) error {
 		}
 		*to = args[0]
 		return noBlock(d, word)
+	}
+}
+
+// checked reads exactly one argument, and checks it unless it is a placeholder.
+func checked(to *string, check func(string) error) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if err := one(to)(d); err != nil {
+			return err
+		}
+		if strings.Contains(*to, "{") {
+			return nil
+		}
+		if err := check(*to); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
 	}
 }
 
@@ -186,6 +205,18 @@ func duration(to **caddy.Duration) func(*caddyfile.Dispenser) error {
 		*to = new(caddy.Duration(v))
 		return nil
 	}
+}
+
+func (g *Gateway) parseReturnTo(d *caddyfile.Dispenser) error {
+	if err := some(&g.ReturnTo)(d); err != nil {
+		return err
+	}
+	for _, host := range g.ReturnTo {
+		if err := checkHost(host); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	return nil
 }
 
 func (g *Gateway) parseStore(d *caddyfile.Dispenser) error {

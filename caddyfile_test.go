@@ -76,12 +76,20 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"grace past_due negative", in("grace {\npast_due -7d\n}", ""), []string{"Caddyfile:4", `"-7d"`}},
 		{"grace renewal no duration", in("grace {\nrenewal polar\n}", ""), []string{"Caddyfile:4", `"polar" is not a duration`}},
 		{"on_unavailable", in("on_unavailable open", ""), []string{"Caddyfile:3", "refuse, allow"}},
+		{"server", in("server staging", ""), []string{"Caddyfile:3", "server", `"staging"`}},
+		{"server over http", in("server http://polar.example", ""), []string{"Caddyfile:3", "server", "https"}},
+		{"api_version", in("api_version v1", ""), []string{"Caddyfile:3", "api_version", `"v1"`, "YYYY-MM"}},
+		{"api_version month", in("api_version 2026-13", ""), []string{"Caddyfile:3", "api_version"}},
+		{"headers", in("headers X-Polar", ""), []string{"Caddyfile:3", "headers", `"X-Polar"`, "end in -"}},
+		{"return_to", in("return_to https://a.example/", ""), []string{"Caddyfile:3", "return_to", "is not a host"}},
 		{"store without a module", in("store", ""), []string{"Caddyfile:3", "store takes a module"}},
 		{"store unknown", in("store postgres {\n}", ""), []string{"Caddyfile:3", "polar.stores.postgres"}},
 		{"store unknown word", in("store bolt {\nfile x\n}", ""), []string{"Caddyfile:4", `"file"`}},
 		{"store path twice", in("store bolt {\npath x\npath y\n}", ""), []string{"Caddyfile:5", "path is given twice"}},
 		{"store leftover", in("store bolt x", ""), []string{"Caddyfile:3"}},
 
+		{"headers that are others'", in("headers X-", ""), []string{"Caddyfile:3", "X-Forwarded-For"}},
+		{"polar without its gateway", "{\npolar other {\n}\n}\nlocalhost {\npolar\n}\n", []string{"Caddyfile:6", `"default"`}},
 		{"polar without a global block", "localhost {\npolar\n}\n", []string{"Caddyfile:2", "global options"}},
 		{"polar_require without a global block", "localhost {\npolar_require pro\n}\n", []string{"Caddyfile:2", "global options"}},
 		{"polar with an unknown gateway", in(goodBlock, "polar other"), []string{"Caddyfile:8", `"other"`}},
@@ -99,7 +107,8 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"public without a slash", in(goodBlock, "polar_require pro {\npublic a\n}"), []string{`"a"`}},
 		{"star", in(goodBlock, "polar_require * pro"), []string{"Caddyfile:8", `"*"`}},
 		{"bad plan name", in(goodBlock, "polar_require Pro"), []string{"Caddyfile:8", `"Pro"`}},
-		{"unknown matcher", in(goodBlock, "polar_require @nope pro"), []string{"@nope"}},
+		{"unknown matcher", in(goodBlock, "polar_require @nope pro"), []string{"Caddyfile:8", "@nope"}},
+		{"refuse redirect to nothing", in(goodBlock, "polar_require pro {\nrefuse redirect login\n}"), []string{"Caddyfile:10", `"login"`}},
 		{"matcher in the wrong place", in(goodBlock, "@a path /x\npolar_require pro @a"), []string{"Caddyfile:9", `"@a"`}},
 		{"refuse page comes later", in(goodBlock, "polar_require pro {\nrefuse page\n}"), []string{"Caddyfile:9", "auto, json, error"}},
 		{"refuse redirect nowhere", in(goodBlock, "polar_require pro {\nrefuse redirect\n}"), []string{"Caddyfile:9", "redirect <url>"}},
@@ -135,6 +144,7 @@ func TestLoadMistakes(t *testing.T) {
 	}
 	t.Setenv("EMPTY", "")
 	t.Setenv("SHORT", "too-short")
+	t.Setenv("SHORT_SECRET", "short-and-secret")
 	t.Setenv("CUSTOMER_TOKEN", "polar_cst_fake")
 	t.Setenv("MEMBER_TOKEN", "polar_mst_fake")
 	t.Setenv("LISTEN", "47eaa0992cb6416d86dc283cf0480ff9")
@@ -145,23 +155,18 @@ func TestLoadMistakes(t *testing.T) {
 		name, block string
 		want        []string
 	}{
-		{"empty token", "access_token {env.EMPTY}" + jwt + plan, []string{"gateway default: access_token: {env.EMPTY}: it is empty"}},
-		{"unset webhook secret", "webhook_secret {env.NOT_SET_AT_ALL}" + jwt + plan, []string{"gateway default: webhook_secret: {env.NOT_SET_AT_ALL}: it is empty"}},
-		{"missing file", "webhook_secret {file." + dir + "/none}" + jwt + plan, []string{"webhook_secret", "/none}: it is empty"}},
-		{"empty jwt secret", "jwt secret {env.EMPTY}" + plan, []string{"gateway default: jwt: secret: {env.EMPTY}: it is empty"}},
-		{"short jwt secret", "jwt secret {env.SHORT}" + plan, []string{"gateway default: jwt: {env.SHORT}", "32"}},
+		{"empty token", "access_token {env.EMPTY}" + jwt + plan, []string{"gateway default: access_token: {env.EMPTY} is empty"}},
+		{"unset webhook secret", "webhook_secret {env.NOT_SET_AT_ALL}" + jwt + plan, []string{"gateway default: webhook_secret: {env.NOT_SET_AT_ALL} is empty"}},
+		{"missing file", "webhook_secret {file." + dir + "/none}" + jwt + plan, []string{"webhook_secret", "/none} is empty or cannot be read"}},
+		{"empty jwt secret", "jwt secret {env.EMPTY}" + plan, []string{"gateway default: jwt: secret: {env.EMPTY} is empty"}},
+		{"short jwt secret", "jwt secret {env.SHORT_SECRET}" + plan, []string{"gateway default: jwt: {env.SHORT_SECRET}", "32"}},
 		{"bad PEM", "jwt public_key " + file("bad.pem", "no pem") + plan, []string{"gateway default: jwt", "PEM"}},
 		{"no such PEM", "jwt public_key " + dir + "/none.pem" + plan, []string{"jwt: public_key", "readable file"}},
 		{"customer token", "access_token {env.CUSTOMER_TOKEN}" + jwt + plan, []string{"{env.CUSTOMER_TOKEN}", "customer session token", "polar_oat_"}},
 		{"member token", "access_token {env.MEMBER_TOKEN}" + jwt + plan, []string{"member session token", "polar_oat_"}},
 		{"polar listen in production", "webhook_secret {env.LISTEN}" + jwt + plan, []string{"{env.LISTEN}", "polar listen", "sandbox"}},
-		{"server", "server staging" + jwt + plan, []string{"server", `"staging"`}},
-		{"server over http", "server http://polar.example" + jwt + plan, []string{"server", "https"}},
-		{"api_version", "api_version v1" + jwt + plan, []string{"api_version", `"v1"`, "YYYY-MM"}},
-		{"api_version month", "api_version 2026-13" + jwt + plan, []string{"api_version"}},
-		{"headers", "headers X-Polar" + jwt + plan, []string{"headers", `"X-Polar"`, "end in -"}},
-		{"return_to", "return_to https://a.example/" + jwt + plan, []string{"return_to", "is not a host"}},
-		{"empty product", jwt + "plan pro {env.EMPTY}", []string{"gateway default: plan pro: {env.EMPTY}: it is empty"}},
+		{"empty product", jwt + "plan pro {env.EMPTY}", []string{"gateway default: plan pro: {env.EMPTY} is empty"}},
+		{"server of the environment", "server {env.SHORT}" + jwt + plan, []string{"gateway default: server", `"too-short"`}},
 		{"algorithm none", "jwt {\nsecret {env.LONG}\nalgorithms none\n}" + plan, []string{"jwt", "none"}},
 		{"algorithm of another key", "jwt {\nsecret {env.LONG}\nalgorithms RS256\n}" + plan, []string{"jwt", "RS256"}},
 		{"issuers without prefixes", "jwt {\nsecret {env.LONG}\nissuer a\n}\njwt {\nsecret {env.LONG}\nissuer b\n}" + plan, []string{"user_prefix"}},
@@ -181,7 +186,7 @@ func TestLoadMistakes(t *testing.T) {
 					t.Errorf("does not say %q: %v", want, err)
 				}
 			}
-			for _, secret := range []string{"too-short", "polar_cst_fake", "polar_mst_fake", "47eaa0992cb6416d86dc283cf0480ff9", strings.Repeat("k", 32)} {
+			for _, secret := range []string{"short-and-secret", "polar_cst_fake", "polar_mst_fake", "47eaa0992cb6416d86dc283cf0480ff9", strings.Repeat("k", 32)} {
 				if strings.Contains(err.Error(), secret) {
 					t.Errorf("shows a secret: %v", err)
 				}
@@ -285,6 +290,30 @@ polar_require @api /api/* pro basic {
 	}
 	if err := validate(t, config); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestJSONMistakes are those that only JSON can make.
+func TestJSONMistakes(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	for config, want := range map[string]string{
+		`{"plans":[{"name":"pro","products":[""]}]}`:                              "plan pro",
+		`{"plans":[{"name":"pro"}]}`:                                              "at least one product",
+		`{"plans":[{"name":"any","products":["p"]}]}`:                             "any",
+		`{"plans":[{"name":"a","products":["p"]},{"name":"a","products":["q"]}]}`: "two of that name",
+		`{"webhook_secret":[""]}`:                                                 "webhook_secret is empty",
+		`{"jwt":[{}]}`:                                                            "jwt",
+		`{"grace":{"past_due":"soon"}}`:                                           "past_due",
+		`{"grace":{"renewal":-1}}`:                                                "renewal",
+		`{"headers":"X-"}`:                                                        "X-Forwarded-For",
+		`{"on_unavailable":"maybe"}`:                                              "on_unavailable",
+		`{"store":{"module":"none"}}`:                                             "store",
+		`null`:                                                                    "null",
+	} {
+		err := validate(t, []byte(`{"admin":{"disabled":true},"apps":{"polar":{"gateways":{"default":`+config+`}}}}`))
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "gateway default") {
+			t.Errorf("%s: %v, want %q", config, err, want)
+		}
 	}
 }
 

@@ -92,9 +92,10 @@ type Gateway struct {
 	names    headerNames
 	metrics  gatewayMetrics
 	vary     string
-	inFlight atomic.Int64 // bytes of unverified webhook bodies
 
-	warnedSignature, warnedStore onceAMinute
+	short, long atomic.Int64 // bytes of unverified webhook bodies: see maxInFlight
+
+	warnedSignature, warnedBusy, warnedStore onceAMinute
 }
 
 // JWT says whose tokens name users, and where to look for them. Exactly one of
@@ -237,23 +238,55 @@ var (
 )
 
 func (g *Gateway) checkWords(c *gateway.Config) error {
-	if v := orDefault(g.APIVersion, defaultAPIVersion); !apiVersionRE.MatchString(v) {
-		return fmt.Errorf("api_version: %q is not of the form YYYY-MM", v)
+	if err := checkAPIVersion(orDefault(g.APIVersion, defaultAPIVersion)); err != nil {
+		return err
 	}
-	if p := orDefault(g.Headers, defaultHeaders); !prefixRE.MatchString(p) {
-		return fmt.Errorf("headers: the prefix %q must be letters, digits and dashes, and end in -", p)
+	if err := checkPrefix(orDefault(g.Headers, defaultHeaders)); err != nil {
+		return err
 	}
 	if err := checkPolicy("on_unavailable", g.OnUnavailable); err != nil {
 		return err
 	}
 	for _, host := range g.ReturnTo {
-		if !hostRE.MatchString(host) {
-			return fmt.Errorf("return_to: %q is not a host, like www.example.com or localhost:3000", host)
+		if err := checkHost(host); err != nil {
+			return err
 		}
 	}
+	if g.OrganizationID == "" {
+		return nil
+	}
 	var err error
-	if c.Organization, err = g.expand("organization_id", g.OrganizationID); err != nil {
-		return err
+	c.Organization, err = expand("organization_id", g.OrganizationID)
+	return err
+}
+
+func checkAPIVersion(v string) error {
+	if !apiVersionRE.MatchString(v) {
+		return fmt.Errorf("api_version: %q is not of the form YYYY-MM", v)
+	}
+	return nil
+}
+
+func checkPrefix(p string) error {
+	if !prefixRE.MatchString(p) {
+		return fmt.Errorf("headers: the prefix %q must be letters, digits and dashes, like X-Polar-, and end in -", p)
+	}
+	names := makeHeaderNames(p)
+	for _, name := range []string{
+		"Accept-Encoding", "Access-Control-Request-Method", "Cache-Control", "CF-Connecting-IP", "Content-Length",
+		"If-None-Match", "Proxy-Authorization", "Sec-Fetch-Mode", "Transfer-Encoding", "User-Agent", "Webhook-Id",
+		"X-Forwarded-For", "X-Real-IP", "X-Requested-With",
+	} {
+		if names.ours(name) {
+			return fmt.Errorf("headers: the prefix %q would take away %s and the like: choose one of your own", p, name)
+		}
+	}
+	return nil
+}
+
+func checkHost(host string) error {
+	if !hostRE.MatchString(host) {
+		return fmt.Errorf("return_to: %q is not a host, like www.example.com or localhost:3000", host)
 	}
 	return nil
 }
@@ -267,27 +300,30 @@ func checkPolicy(what, value string) error {
 }
 
 func (g *Gateway) resolveServer(c *gateway.Config) error {
-	value, err := g.expand("server", g.Server)
+	value, err := expand("server", orDefault(g.Server, "production"))
 	if err != nil {
 		return err
 	}
+	c.Server, err = parseServer(value)
+	return err
+}
+
+// parseServer is the base URL that a word or URL stands for.
+func parseServer(value string) (string, error) {
 	switch value {
-	case "", "production":
-		c.Server = serverProduction
-		return nil
+	case "production":
+		return serverProduction, nil
 	case "sandbox":
-		c.Server = serverSandbox
-		return nil
+		return serverSandbox, nil
 	}
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("server: %q is neither production, sandbox nor a base URL", value)
+		return "", fmt.Errorf("server: %q is neither production, sandbox nor a base URL", value)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
-		return fmt.Errorf("server: %q needs https (http is for loopback only)", value)
+		return "", fmt.Errorf("server: %q needs https (http is for loopback only)", value)
 	}
-	c.Server = strings.TrimRight(u.String(), "/")
-	return nil
+	return strings.TrimRight(u.String(), "/"), nil
 }
 
 func isLoopback(host string) bool {
@@ -351,10 +387,10 @@ func (g *Gateway) resolvePlans(c *gateway.Config) error {
 		seen[p.Name] = true
 		plan := entitlement.Plan{Name: p.Name, Grace: grace}
 		var err error
-		if plan.Products, err = g.expandAll("plan "+p.Name, p.Products); err != nil {
+		if plan.Products, err = expandAll("plan "+p.Name, p.Products); err != nil {
 			return err
 		}
-		if plan.Benefits, err = g.expandAll("plan "+p.Name, p.Benefits); err != nil {
+		if plan.Benefits, err = expandAll("plan "+p.Name, p.Benefits); err != nil {
 			return err
 		}
 		if err := p.Grace.onto(&plan.Grace); err != nil {
@@ -432,21 +468,24 @@ func (g *Gateway) provisionIdentity() error {
 	}
 	v, err := identity.New(blocks)
 	if err != nil {
-		return fmt.Errorf("jwt: %s%w", g.shownKeys(), err)
+		return fmt.Errorf("jwt: %s%w", g.shownKey(blocks), err)
 	}
 	g.verifier = v
 	g.vary = varyOf(v.Sources())
 	return nil
 }
 
-// shownKeys names the placeholders of the keys, for errors about them.
-func (g *Gateway) shownKeys() string {
-	var b strings.Builder
-	for _, j := range g.JWT {
-		b.WriteString(shown(j.Secret))
-		b.WriteString(shown(j.PublicKey))
+// shownKey names the key of the first block that cannot stand by itself, for
+// the error about it.
+func (g *Gateway) shownKey(blocks []identity.Block) string {
+	for i := range blocks {
+		v, err := identity.New(blocks[i : i+1])
+		if err != nil {
+			return shown(g.JWT[i].Secret) + shown(g.JWT[i].PublicKey)
+		}
+		v.Close()
 	}
-	return b.String()
+	return ""
 }
 
 func (j *JWT) block(g *Gateway) (identity.Block, error) {
@@ -458,10 +497,10 @@ func (j *JWT) block(g *Gateway) (identity.Block, error) {
 		b.Leeway = new(time.Duration(*j.Leeway))
 	}
 	var err error
-	if b.Issuers, err = g.expandAll("jwt: issuer", j.Issuer); err != nil {
+	if b.Issuers, err = expandAll("jwt: issuer", j.Issuer); err != nil {
 		return b, err
 	}
-	if b.Audiences, err = g.expandAll("jwt: audience", j.Audience); err != nil {
+	if b.Audiences, err = expandAll("jwt: audience", j.Audience); err != nil {
 		return b, err
 	}
 	for _, s := range j.From {
@@ -484,7 +523,7 @@ func (j *JWT) block(g *Gateway) (identity.Block, error) {
 
 // publicKey is a PEM text, or that of a file.
 func (g *Gateway) publicKey(raw string) ([]byte, error) {
-	value, err := g.expand("jwt: public_key", raw)
+	value, err := expand("jwt: public_key", raw)
 	if err != nil {
 		return nil, err
 	}
@@ -516,38 +555,42 @@ func (g *Gateway) openStore(ctx caddy.Context) (*cache.Store, error) {
 }
 
 // secret expands a value that must not be seen, and warns if it stands in the
-// configuration itself.
+// configuration itself, where GET /config/ and autosave.json show it.
 func (g *Gateway) secret(what, raw string) (string, error) {
-	value, err := g.expand(what, raw)
+	value, err := expand(what, raw)
 	if err == nil && value == raw {
-		warnLiteral(g.logger, g.name, what)
-	}
-	if err == nil && value == "" {
-		return "", fmt.Errorf("%s: it is empty", what)
+		g.logger.Warn("a secret stands literally in the configuration: write {env.NAME} or {file./path}",
+			zap.String("subdirective", what))
 	}
 	return value, err
 }
 
-// expand resolves placeholders, of which none may be unknown or empty.
-func (g *Gateway) expand(what, raw string) (string, error) {
+// expand resolves placeholders. Neither they nor the whole may be empty.
+func expand(what, raw string) (string, error) {
+	if raw == "" {
+		return "", fmt.Errorf("%s is empty", what)
+	}
 	if !strings.Contains(raw, "{") {
 		return raw, nil
 	}
 	value, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
-	if err != nil || strings.TrimSpace(value) == "" {
-		if name := shown(raw); name != "" {
-			return "", fmt.Errorf("%s: %sit is empty", what, name)
-		}
-		// The rest of the value may be secret: do not repeat it.
-		return "", fmt.Errorf("%s: a placeholder in it is unknown or empty", what)
+	if err == nil && strings.TrimSpace(value) != "" {
+		return value, nil
 	}
-	return value, nil
+	switch {
+	case strings.HasPrefix(raw, "{file.") && placeholderRE.MatchString(raw):
+		return "", fmt.Errorf("%s: %s is empty or cannot be read", what, raw)
+	case placeholderRE.MatchString(raw):
+		return "", fmt.Errorf("%s: %s is empty", what, raw)
+	}
+	// The rest of the value may be secret: do not repeat it.
+	return "", fmt.Errorf("%s: a placeholder in it is unknown or empty", what)
 }
 
-func (g *Gateway) expandAll(what string, raw []string) ([]string, error) {
+func expandAll(what string, raw []string) ([]string, error) {
 	var values []string
 	for _, r := range raw {
-		v, err := g.expand(what, r)
+		v, err := expand(what, r)
 		if err != nil {
 			return nil, err
 		}

@@ -33,7 +33,7 @@ func parsePolar(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
 		return nil, err
 	}
-	if _, err := configured(h, handler.Gateway); err != nil {
+	if _, err := configured(h, orDefault(handler.Gateway, defaultGateway)); err != nil {
 		return nil, err
 	}
 	return h.NewRoute(nil, handler), nil
@@ -101,7 +101,11 @@ func namedMatcher(h httpcaddyfile.Helper) (caddy.ModuleMap, error) {
 		return nil, nil
 	}
 	d.Next()
-	return h.ExtractMatcherSet()
+	matchers, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, h.WrapErr(err)
+	}
+	return matchers, nil
 }
 
 // UnmarshalCaddyfile reads the directive without Caddy's helper.
@@ -132,6 +136,9 @@ func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if err := g.compilePaths(); err != nil {
+		return d.WrapErr(err)
+	}
+	if err := g.checkWords(); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil

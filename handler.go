@@ -220,6 +220,10 @@ func (g *Gate) compilePlans(app *App) error {
 	return nil
 }
 
+// errNoGateway closes a gate of which nobody can tell what it demands here.
+var errNoGateway = caddyhttp.Error(http.StatusInternalServerError,
+	errors.New("polar_require: the site's gateway has no such plan: name the gateway in the block"))
+
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	s := stateOf(r)
@@ -227,10 +231,8 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if g.Gateway == "" && s.site != nil {
 		gw = s.site.gateway
 	}
-	d, ok := g.byGateway[gw]
-	if !ok {
-		return caddyhttp.Error(http.StatusInternalServerError,
-			errors.New("polar_require: the site's gateway has no such plan: name the gateway in the block"))
+	if gw == nil {
+		return errNoGateway
 	}
 	v := s.visitOf(gw, r)
 	covered, err := g.covers(s, r)
@@ -238,11 +240,15 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return g.refuse(w, r, v, newProblem(http.StatusBadRequest, codeBadPath))
 	}
 	if !covered || g.Preflight != preflightRefuse && isPreflight(r) {
-		if v.identify(r) == nil && s.site == nil {
+		if s.site == nil && !v.exposed && v.identify(r) == nil {
 			v.decide(entitlement.Requirement{})
 			v.expose(r, false)
 		}
 		return next.ServeHTTP(w, r)
+	}
+	d, ok := g.byGateway[gw]
+	if !ok {
+		return errNoGateway
 	}
 	if err := v.identify(r); err != nil {
 		return g.refuseStranger(w, r, v, d, err)

@@ -54,6 +54,25 @@ func TestSeveralGates(t *testing.T) {
 	}
 }
 
+// TestGateElsewhere: a gate that does not stand before a path takes nothing away
+// from what one before it has told.
+func TestGateElsewhere(t *testing.T) {
+	app, ctx := provisioned(t, "plan pro "+testProduct+"\nplan other p9")
+	take(t, app.Gateways["default"], activeNow(t))
+	for _, site := range [][]caddyhttp.MiddlewareHandler{{}, {&Handler{}}} {
+		r := mustRequest(t, "http://localhost/pro/x")
+		r.Header.Set("Authorization", "Bearer "+token(t, testUser, nil))
+		gates := append(site, &Gate{Paths: []string{"/pro/*"}, Plans: []string{"pro"}}, &Gate{Paths: []string{"/other/*"}, Plans: []string{"other"}})
+		seen, _, err := chain(t, ctx, r, gates...)
+		if err != nil || seen == nil {
+			t.Fatal(err)
+		}
+		if plan := seen.Header.Get("X-Polar-Plan"); plan != "pro" {
+			t.Errorf("plan %q", plan)
+		}
+	}
+}
+
 func TestTwoGatewaysAtOnePath(t *testing.T) {
 	config, err := adapt(in("jwt secret "+testJWTSecret+"\n}\npolar other {\njwt secret "+testJWTSecret, "polar\npolar other"))
 	if err != nil {

@@ -21,24 +21,22 @@ type headerNames struct {
 func makeHeaderNames(prefix string) headerNames {
 	name := func(s string) string { return http.CanonicalHeaderKey(prefix + s) }
 	return headerNames{
-		folded: foldHeader(prefix),
+		folded: strings.ToLower(prefix),
 		user:   name("User"), plan: name("Plan"), plans: name("Plans"), status: name("Status"),
 		reason: name("Reason"), until: name("Until"), graceUntil: name("Grace-Until"), customer: name("Customer"),
 	}
 }
 
-// foldHeader writes a header's name as those servers read it that take _ and .
-// for -, and letters of either case for the same.
-func foldHeader(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '_' || r == '.':
-			return '-'
-		case 'A' <= r && r <= 'Z':
-			return r + 'a' - 'A'
-		}
-		return r
-	}, name)
+// foldByte writes a byte of a header's name as those servers read it that take
+// _ and . for -, and letters of either case for the same.
+func foldByte(c byte) byte {
+	switch {
+	case c == '_' || c == '.':
+		return '-'
+	case 'A' <= c && c <= 'Z':
+		return c + 'a' - 'A'
+	}
+	return c
 }
 
 // ours says whether a client's header falls into our namespace, in whatever
@@ -48,14 +46,7 @@ func (n *headerNames) ours(name string) bool {
 		return false
 	}
 	for i := range len(n.folded) {
-		c := name[i]
-		switch {
-		case c == '_' || c == '.':
-			c = '-'
-		case 'A' <= c && c <= 'Z':
-			c += 'a' - 'A'
-		}
-		if c != n.folded[i] {
+		if foldByte(name[i]) != n.folded[i] {
 			return false
 		}
 	}
@@ -118,55 +109,55 @@ func (t *trailerStripper) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// set tells the upstream who asks and why it may. It first deletes every name,
-// for the site's own authentication may have set some. The slices are this
-// request's own: Caddy's header directives write into them.
-func (n *headerNames) set(h http.Header, v headerValues) {
-	values := [...]struct{ name, value string }{
-		{n.user, v.user},
-		{n.plan, v.plan},
-		{n.plans, v.plans},
-		{n.status, v.status},
-		{n.reason, v.reason},
-		{n.until, v.until},
-		{n.graceUntil, v.graceUntil},
-		{n.customer, v.customer},
-	}
-	own := make([]string, len(values))
-	for i := range values {
-		if values[i].value == "" {
-			delete(h, values[i].name)
-			continue
-		}
-		own[i] = values[i].value
-		h[values[i].name] = own[i : i+1 : i+1]
-	}
-}
+// headerCount is how many headers we send.
+const headerCount = 8
 
 // headerValues are the values of our headers, as strings that a header can
 // hold. Empty ones are not sent.
 type headerValues struct {
 	user, plan, plans, status, reason, until, graceUntil, customer string
+
+	untilTime time.Time // what until was made of
 }
 
-func headersOf(user string, a *entitlement.Account, d *entitlement.Decision, plans string) headerValues {
-	v := headerValues{
+// of fills in the values for a user and a decision.
+func (v *headerValues) of(user string, a *entitlement.Account, d *entitlement.Decision, plans string) {
+	until, untilTime := v.until, v.untilTime
+	*v = headerValues{
 		user: encodeHeader(user), plans: plans,
 		status: encodeHeader(d.Status), reason: string(d.Reason),
 	}
 	if a != nil {
 		v.customer = a.OwnCustomer()
 	}
-	if d.Allowed {
-		v.plan = d.Plan
-		if !d.Until.IsZero() {
-			v.until = formatTime(d.Until)
+	if !d.Allowed {
+		return
+	}
+	v.plan = d.Plan
+	if !d.Until.IsZero() {
+		if !d.Until.Equal(untilTime) {
+			until = formatTime(d.Until)
 		}
-		if d.Grace {
-			v.graceUntil = v.until
+		v.until, v.untilTime = until, d.Until
+	}
+	if d.Grace {
+		v.graceUntil = v.until
+	}
+}
+
+// set tells the upstream who asks and why it may. It first deletes every name,
+// for the site's own authentication may have set some. own is this request's:
+// Caddy's header directives write into the slices of a header in place.
+func (n *headerNames) set(h http.Header, v *headerValues, own *[headerCount]string) {
+	*own = [headerCount]string{v.user, v.plan, v.plans, v.status, v.reason, v.until, v.graceUntil, v.customer}
+	names := [headerCount]string{n.user, n.plan, n.plans, n.status, n.reason, n.until, n.graceUntil, n.customer}
+	for i, name := range names {
+		if own[i] == "" {
+			delete(h, name)
+		} else {
+			h[name] = own[i : i+1 : i+1]
 		}
 	}
-	return v
 }
 
 // formatTime is RFC 3339 in UTC with seconds.

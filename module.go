@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
 )
 
 func init() {
@@ -103,13 +102,6 @@ func loadApp(ctx caddy.Context) (*App, error) {
 		return nil, err
 	}
 	return v.(*App), nil
-}
-
-// warnLiteral tells of a secret that stands in the configuration itself, where
-// GET /config/ and autosave.json show it.
-func warnLiteral(logger *zap.Logger, gateway, what string) {
-	logger.Warn("a secret stands literally in the configuration: write {env.NAME} or {file./path}",
-		zap.String("gateway", gateway), zap.String("subdirective", what))
 }
 
 // Interface guards

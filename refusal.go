@@ -88,12 +88,15 @@ type problem struct {
 	Until     *string              `json:"until,omitempty"`
 	NextStep  entitlement.NextStep `json:"nextStep,omitempty"`
 	RequestID string               `json:"requestId,omitempty"`
+
+	cache string // the answer's Cache-Control
 }
 
 func newProblem(status int, code string) *problem {
 	m := messages[code]
 	return &problem{
 		Type: docsURL + code, Title: m.title, Status: status, Detail: m.detail, Error: m.title, Code: code,
+		cache: "private, no-store",
 	}
 }
 
@@ -123,7 +126,7 @@ func loginRefusal(err error) *problem {
 // head sets the headers that go with a problem. They survive Caddy's error
 // routes.
 func (p *problem) head(h http.Header) {
-	h.Set("Cache-Control", "private, no-store")
+	h.Set("Cache-Control", p.cache)
 	switch p.Status {
 	case http.StatusUnauthorized:
 		challenge := "Bearer"
@@ -250,13 +253,20 @@ func (p *problem) page(w http.ResponseWriter, r *http.Request) error {
 
 // addVary adds names to Vary that are not there yet.
 func addVary(h http.Header, names string) {
-	if names == "" {
-		return
-	}
-	have := strings.ToLower(strings.Join(h["Vary"], ","))
 	for name := range strings.SplitSeq(names, ", ") {
-		if !strings.Contains(have, strings.ToLower(name)) {
+		if name != "" && !varies(h, name) {
 			h.Add("Vary", name)
 		}
 	}
+}
+
+func varies(h http.Header, name string) bool {
+	for _, line := range h["Vary"] {
+		for have := range strings.SplitSeq(line, ",") {
+			if have = strings.TrimSpace(have); have == "*" || strings.EqualFold(have, name) {
+				return true
+			}
+		}
+	}
+	return false
 }

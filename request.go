@@ -27,7 +27,6 @@ type requestState struct {
 	sitePath  string // where it serves the routes
 	last      *visit // that of the handler that came last, for placeholders
 	first     visit  // most requests know one gateway
-	more      []*visit
 }
 
 // String keeps the state out of {http.vars.polar_request}.
@@ -37,6 +36,7 @@ func (*requestState) String() string { return "" }
 // Whoever asks first computes it, once.
 type visit struct {
 	gateway *Gateway
+	next    *visit // of another gateway
 	now     time.Time
 
 	identified bool
@@ -50,6 +50,10 @@ type visit struct {
 
 	// decision is the last gate's, else that for any plan.
 	decision entitlement.Decision
+
+	exposed bool
+	headers headerValues
+	own     [headerCount]string // the values in the request's header
 }
 
 // stateOf finds the state of a request, or begins it.
@@ -88,18 +92,8 @@ func (s *requestState) takeOverrides(h http.Header) {
 // visitOf begins, or goes on with, what one gateway does for a request. It
 // strips the client's copies of our headers, once.
 func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
-	if s.first.gateway == nil {
-		g.names.strip(r)
-		s.first.begin(g)
-		s.last = &s.first
-		return s.last
-	}
-	stripped := s.first.gateway.names.folded == g.names.folded
-	if s.first.gateway == g {
-		s.last = &s.first
-		return s.last
-	}
-	for _, v := range s.more {
+	stripped := false
+	for v := &s.first; v != nil && v.gateway != nil; v = v.next {
 		if v.gateway == g {
 			s.last = v
 			return v
@@ -109,13 +103,15 @@ func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
 	if !stripped {
 		g.names.strip(r)
 	}
-	s.last = new(visit)
-	s.last.begin(g)
-	s.more = append(s.more, s.last)
-	return s.last
+	v := &s.first
+	if v.gateway != nil {
+		v = &visit{next: s.first.next}
+		s.first.next = v
+	}
+	v.gateway, v.now = g, g.core.Now()
+	s.last = v
+	return v
 }
-
-func (v *visit) begin(g *Gateway) { v.gateway, v.now = g, g.core.Now() }
 
 // identify finds out who asks. The error is one of identity's.
 func (v *visit) identify(r *http.Request) error {
@@ -199,11 +195,12 @@ func (v *visit) decide(q entitlement.Requirement) entitlement.Decision {
 
 // expose tells the upstream what is known about the user of the last decision.
 func (v *visit) expose(r *http.Request, gated bool) {
-	h := headersOf(v.identity.User, v.account, &v.decision, v.plans)
+	v.exposed = true
+	v.headers.of(v.identity.User, v.account, &v.decision, v.plans)
 	if !gated {
-		h.plan = ""
+		v.headers.plan = ""
 	}
-	v.gateway.names.set(r.Header, h)
+	v.gateway.names.set(r.Header, &v.headers, &v.own)
 }
 
 // placeholder implements {http.polar.*} and {http.auth.user.id}.

@@ -25,9 +25,11 @@ func (w *gatedWriter) protect() {
 	h := w.Header()
 	w.own = [2]string{private(h["Cache-Control"]), w.vary}
 	h["Cache-Control"] = w.own[0:1:1]
-	// These outrank Cache-Control at some shared caches.
-	delete(h, "Cdn-Cache-Control")
-	delete(h, "Surrogate-Control")
+	for name := range h {
+		if outranksCacheControl(name) {
+			delete(h, name)
+		}
+	}
 	if _, varies := h["Vary"]; varies || w.vary == "" {
 		addVary(h, w.vary)
 	} else {
@@ -35,27 +37,47 @@ func (w *gatedWriter) protect() {
 	}
 }
 
+// outranksCacheControl names what some shared caches believe rather than
+// Cache-Control.
+func outranksCacheControl(name string) bool {
+	switch name {
+	case "Surrogate-Control", "Edge-Control", "X-Accel-Expires":
+		return true
+	}
+	return strings.HasSuffix(name, "-Cache-Control")
+}
+
 // private makes a cache policy private, unless it is stricter.
 func private(policy []string) string {
 	if len(policy) == 0 {
 		return "private"
 	}
-	var kept []string
-	for _, line := range policy {
-		for directive := range strings.SplitSeq(line, ",") {
-			directive = strings.TrimSpace(directive)
-			name, _, _ := strings.Cut(strings.ToLower(directive), "=")
-			switch name {
-			case "", "public", "private", "s-maxage":
-			default:
-				kept = append(kept, directive)
-			}
-			if name == "no-store" {
-				return strings.Join(policy, ", ")
-			}
+	kept := []string{"private"}
+	for _, directive := range splitDirectives(strings.Join(policy, ",")) {
+		name, _, _ := strings.Cut(strings.ToLower(directive), "=")
+		switch name {
+		case "no-store":
+			return strings.Join(policy, ", ")
+		case "public", "private", "s-maxage":
+		default:
+			kept = append(kept, directive)
 		}
 	}
-	return strings.Join(append([]string{"private"}, kept...), ", ")
+	return strings.Join(kept, ", ")
+}
+
+// splitDirectives splits at commas that do not stand in quotes.
+func splitDirectives(s string) (list []string) {
+	quoted := false
+	for part := range strings.FieldsFuncSeq(s, func(r rune) bool {
+		quoted = quoted != (r == '"')
+		return r == ',' && !quoted
+	}) {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	return list
 }
 
 // WriteHeader implements http.ResponseWriter. Informational answers pass.

@@ -19,6 +19,7 @@ func TestPrivate(t *testing.T) {
 		"": "private", "public": "private", "public, max-age=60": "private, max-age=60",
 		"private, max-age=5": "private, max-age=5", "no-store": "no-store", "no-cache, no-store": "no-cache, no-store",
 		"Public, S-MaxAge=9, max-age=3": "private, max-age=3", "no-cache": "private, no-cache",
+		`private="a, b", max-age=3`: "private, max-age=3", `no-cache="x,y", public`: `private, no-cache="x,y"`,
 	} {
 		var lines []string
 		if in != "" {
@@ -43,7 +44,8 @@ func TestGatedAnswer(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Cache-Control", "public, max-age=60")
 				w.Header().Set("Surrogate-Control", "max-age=60")
-				w.Header().Set("Vary", "Accept-Encoding")
+				w.Header().Set("Cloudflare-CDN-Cache-Control", "max-age=60")
+				w.Header().Set("Vary", "Accept-Encoding, X-Authorization")
 				gated := &gatedWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, vary: "Authorization, Cookie"}
 				serve(gated)
 				gated.protect()
@@ -57,11 +59,13 @@ func TestGatedAnswer(t *testing.T) {
 			if got := res.Header.Get("Cache-Control"); got != "private, max-age=60" {
 				t.Errorf("Cache-Control: %q", got)
 			}
-			if got := strings.Join(res.Header["Vary"], ", "); got != "Accept-Encoding, Authorization, Cookie" {
+			if got := strings.Join(res.Header["Vary"], ", "); got != "Accept-Encoding, X-Authorization, Authorization, Cookie" {
 				t.Errorf("Vary: %q", got)
 			}
-			if got := res.Header.Get("Surrogate-Control"); got != "" {
-				t.Errorf("Surrogate-Control: %q", got)
+			for _, name := range []string{"Surrogate-Control", "Cloudflare-CDN-Cache-Control"} {
+				if got := res.Header.Get(name); got != "" {
+					t.Errorf("%s: %q", name, got)
+				}
 			}
 		})
 	}

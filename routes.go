@@ -18,8 +18,12 @@ import (
 const (
 	// maxWebhook is the largest webhook body. Polar sets no limit.
 	maxWebhook = 16 << 20
-	// maxInFlight bounds the memory that unverified bodies can take.
+	// maxInFlight bounds the memory that unverified bodies can take: once for
+	// the beginnings of bodies, which is all there is of nearly every webhook,
+	// and once for what is longer. So few long bodies cannot keep short ones
+	// out.
 	maxInFlight = 64 << 20
+	beginning   = 64 << 10
 	// bodyTime is how long a webhook body may take. Polar gives up after 10 s.
 	bodyTime = 15 * time.Second
 )
@@ -38,21 +42,30 @@ var routes = map[string]route{
 
 func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request, v *visit, path string) error {
 	h := w.Header()
-	h.Set("Cache-Control", "no-store")
+	h.Set("Cache-Control", noStore)
 	h.Set("Referrer-Policy", "no-referrer")
 	rt, ok := routes[path]
 	switch {
 	case !ok:
-		return newProblem(http.StatusNotFound, codeNotFound).write(w, r)
+		return newProblem(http.StatusNotFound, codeNotFound).answer(w, r)
 	case r.Method == http.MethodOptions:
 		h.Set("Allow", rt.allow)
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case !allows(rt.allow, r.Method):
 		h.Set("Allow", rt.allow)
-		return newProblem(http.StatusMethodNotAllowed, codeWrongMethod).write(w, r)
+		return newProblem(http.StatusMethodNotAllowed, codeWrongMethod).answer(w, r)
 	}
 	return rt.serve(g, w, r, v)
+}
+
+// noStore is the Cache-Control of all that the routes answer.
+const noStore = "no-store"
+
+// answer is the problem as a route tells it.
+func (p *problem) answer(w http.ResponseWriter, r *http.Request) error {
+	p.cache = noStore
+	return p.write(w, r)
 }
 
 func allows(list, method string) bool {
@@ -92,8 +105,11 @@ var (
 // readWebhook reads the body, counting its bytes against what may be in flight
 // as they come: a claimed length costs nothing.
 func (g *Gateway) readWebhook(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
-	taken := int64(0)
-	release = func() { g.inFlight.Add(-taken) }
+	var short, long int64 // bytes counted
+	release = func() {
+		g.short.Add(-short)
+		g.long.Add(-long)
+	}
 	control := http.NewResponseController(w)
 	if control.SetReadDeadline(time.Now().Add(bodyTime)) == nil {
 		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
@@ -103,8 +119,12 @@ func (g *Gateway) readWebhook(w http.ResponseWriter, r *http.Request) (body []by
 	limited := http.MaxBytesReader(w, r.Body, maxWebhook)
 	for {
 		n, err := limited.Read(chunk)
-		taken += int64(n)
-		if g.inFlight.Add(int64(n)) > maxInFlight {
+		counter, counted := &g.short, &short
+		if buf.Len() >= beginning {
+			counter, counted = &g.long, &long
+		}
+		*counted += int64(n)
+		if counter.Add(int64(n)) > maxInFlight {
 			return nil, release, errBusy
 		}
 		buf.Write(chunk[:n])
@@ -136,6 +156,9 @@ func (g *Gateway) refuseWebhook(w http.ResponseWriter, r *http.Request, err erro
 	case errors.As(err, &tooLarge):
 		p = newProblem(http.StatusRequestEntityTooLarge, codeBodyTooLarge)
 	case errors.Is(err, errBusy):
+		if g.warnedBusy.now(g.core.Now()) {
+			g.logger.Warn("webhook refused: too many bytes of webhooks are being received at once")
+		}
 		p = newProblem(http.StatusServiceUnavailable, codeBusy)
 	case errors.Is(err, errBody):
 		p = newProblem(http.StatusBadRequest, codeBadBody)
@@ -145,18 +168,18 @@ func (g *Gateway) refuseWebhook(w http.ResponseWriter, r *http.Request, err erro
 			with("The webhook could not be stored. Send it again later.")
 	}
 	g.metrics.webhook(gateway.UnknownType, p.Code)
-	return p.write(w, r)
+	return p.answer(w, r)
 }
 
 // user finds out who asks, for the routes that need to know.
 func (g *Gateway) user(w http.ResponseWriter, r *http.Request, v *visit) (ok bool, err error) {
 	addVary(w.Header(), g.vary)
 	if err := v.identify(r); err != nil {
-		return false, loginRefusal(err).write(w, r)
+		return false, loginRefusal(err).answer(w, r)
 	}
 	if v.gather() != nil {
 		d := entitlement.Unavailable()
-		return false, refusalOf(&d, nil).write(w, r)
+		return false, refusalOf(&d, nil).answer(w, r)
 	}
 	return true, nil
 }

@@ -53,20 +53,14 @@ func (BoltStore) CaddyModule() caddy.ModuleInfo {
 
 // Open implements StoreModule.
 func (b *BoltStore) Open(byDefault string) (*cache.Store, error) {
-	path, err := caddy.NewReplacer().ReplaceOrErr(orDefault(b.Path, byDefault), true, true)
+	path, err := expand("path", orDefault(b.Path, byDefault))
 	if err != nil {
-		return nil, fmt.Errorf("bolt: path: %w", err)
+		return nil, fmt.Errorf("bolt: %w", err)
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("bolt: path: %w", err)
 	}
-	if b.key, err = filepath.EvalSymlinks(path); err != nil {
-		// It does not exist yet; its directory may, behind a link.
-		b.key = path
-		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-			b.key = filepath.Join(dir, filepath.Base(path))
-		}
-	}
+	b.key = realPath(path)
 	v, _, err := stores.LoadOrNew(b.key, func() (caddy.Destructor, error) {
 		return pooledStore{cache.New(b.key)}, nil
 	})
@@ -75,6 +69,19 @@ func (b *BoltStore) Open(byDefault string) (*cache.Store, error) {
 	}
 	b.acquired = true
 	return v.(pooledStore).Store, nil
+}
+
+// realPath resolves the links in a path of which the end may not exist yet, so
+// that it is the same once it does.
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	dir := filepath.Dir(path)
+	if dir == path {
+		return path
+	}
+	return filepath.Join(realPath(dir), filepath.Base(path))
 }
 
 // Release implements StoreModule.

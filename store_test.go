@@ -57,6 +57,29 @@ func TestStorePool(t *testing.T) {
 	}
 }
 
+// TestStorePathBehindLinks: the key of a file is the same before and after it
+// and its directories exist, or a reload would open it a second time.
+func TestStorePathBehindLinks(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "real"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("real", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "link", "data", "polar", "a.db")
+	before := realPath(path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if after := realPath(path); before != after {
+		t.Errorf("%s, and later %s", before, after)
+	}
+}
+
 // TestValidateOpensNothing: a configuration can be checked beside a running
 // server.
 func TestValidateOpensNothing(t *testing.T) {

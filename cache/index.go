@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"fmt"
 	"unicode"
 	"unicode/utf8"
 
@@ -72,7 +73,12 @@ func indexKey(holder string, k kind, id string) []byte {
 func scan(index *bolt.Bucket, holder string, visit func(k kind, id string) error) error {
 	prefix := append([]byte(holder), 0)
 	c := index.Cursor()
+	var last []byte
 	for key, _ := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, _ = c.Next() {
+		if last != nil && bytes.Compare(key, last) <= 0 {
+			return fmt.Errorf("%w: an index is out of order", ErrCorrupt) // or it would never end
+		}
+		last = key
 		rest := key[len(prefix):]
 		if len(rest) < 2 {
 			continue

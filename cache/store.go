@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -140,6 +141,9 @@ func (s *Store) openLocked() (*bolt.DB, error) {
 	if db := s.db.Load(); db != nil {
 		return db, nil
 	}
+	if errors.Is(s.failed, errPanic) {
+		return nil, s.failed // bbolt still holds the file's lock
+	}
 	db, err := openFile(s.path)
 	if s.failed, s.failedAt = err, time.Now(); err != nil {
 		return nil, err
@@ -180,15 +184,18 @@ func openFile(path string) (*bolt.DB, error) {
 }
 
 // guard turns a panic into ErrCorrupt: that is how bbolt tells of a damaged
-// page, and it must not end the server.
+// page, and it must not end the server. Nor must a read beyond the file's end.
 func guard(use func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", ErrCorrupt, r)
+			err = fmt.Errorf("%w: %w: %v", ErrCorrupt, errPanic, r)
 		}
 	}()
 	return use()
 }
+
+var errPanic = errors.New("bbolt gave up")
 
 const bits64 = ^uint(0)>>63 == 1
 
@@ -212,21 +219,23 @@ func inspect(path string) error {
 		return explain(path, fmt.Errorf("%w: %w", ErrCorrupt, err))
 	}
 	defer db.Close()
-	return explain(path, db.View(func(tx *bolt.Tx) error {
-		if tx.Size() > info.Size() {
-			return fmt.Errorf("%w: it has %d of %d bytes", ErrCorrupt, info.Size(), tx.Size())
+	return explain(path, guard(func() error { return db.View(func(tx *bolt.Tx) error { return inspectPages(tx, info.Size()) }) }))
+}
+
+func inspectPages(tx *bolt.Tx, size int64) error {
+	if tx.Size() > size {
+		return fmt.Errorf("%w: it has %d of %d bytes", ErrCorrupt, size, tx.Size())
+	}
+	h := readHeader(tx)
+	if h.schema > schema {
+		return fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, h.schema, schema)
+	}
+	if h.schema == 0 {
+		if name, _ := tx.Cursor().First(); name != nil {
+			return fmt.Errorf("%w: it is a bbolt file of something else", ErrCorrupt)
 		}
-		h := readHeader(tx)
-		if h.schema > schema {
-			return fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, h.schema, schema)
-		}
-		if h.schema == 0 {
-			if name, _ := tx.Cursor().First(); name != nil {
-				return fmt.Errorf("%w: it is a bbolt file of something else", ErrCorrupt)
-			}
-		}
-		return nil
-	}))
+	}
+	return nil
 }
 
 // explain puts an error of the file into a sentence that says what to do.

@@ -250,7 +250,7 @@ func (r *reader) grant(e polar.Event) error {
 		Version: v, ID: g.ID, CustomerID: g.CustomerID, BenefitID: g.BenefitID,
 		SubscriptionID: g.SubscriptionID, OrderID: g.OrderID,
 		// Each customer has an owner member, who is the buyer.
-		ForMember: g.Member != nil && g.Member.Role != "owner",
+		ForMember: g.MemberID != "" && (g.Member == nil || g.Member.Role != "owner"),
 		Granted:   g.IsGranted, Revoked: g.IsRevoked, RevokedAt: optional(g.RevokedAt),
 	}
 	if err := checkDates("benefit grant", g.RevokedAt); err != nil {
