@@ -25,6 +25,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	// The tests build the program; with this, cached results know of changes.
+	_ "github.com/caddy-polar/caddy-polar"
 )
 
 // patience is how long anything may take before a test gives up on it.
