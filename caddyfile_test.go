@@ -7,9 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
 // in is a Caddyfile with some lines in the polar block and in the site. The
@@ -167,6 +170,9 @@ func TestLoadMistakes(t *testing.T) {
 		{"polar listen in production", "webhook_secret {env.LISTEN}" + jwt + plan, []string{"{env.LISTEN}", "polar listen", "sandbox"}},
 		{"empty product", jwt + "plan pro {env.EMPTY}", []string{"gateway default: plan pro: {env.EMPTY} is empty"}},
 		{"server of the environment", "server {env.SHORT}" + jwt + plan, []string{"gateway default: server", `"too-short"`}},
+		{"token in a header of ours", "jwt {\nsecret {env.LONG}\nfrom header X-Polar-Token\n}" + plan, []string{"gateway default: jwt: from header X-Polar-Token"}},
+		{"token in an override", "jwt {\nsecret {env.LONG}\nfrom header X-Original-URL\n}" + plan, []string{"from header X-Original-Url"}},
+		{"a prefix inside another", "headers X-Polar-B-" + jwt + plan + "}\npolar other {" + jwt, []string{"gateway default: headers", "other"}},
 		{"algorithm none", "jwt {\nsecret {env.LONG}\nalgorithms none\n}" + plan, []string{"jwt", "none"}},
 		{"algorithm of another key", "jwt {\nsecret {env.LONG}\nalgorithms RS256\n}" + plan, []string{"jwt", "RS256"}},
 		{"issuers without prefixes", "jwt {\nsecret {env.LONG}\nissuer a\n}\njwt {\nsecret {env.LONG}\nissuer b\n}" + plan, []string{"user_prefix"}},
@@ -356,4 +362,29 @@ func FuzzCaddyfile(f *testing.F) {
 			_ = part.to.UnmarshalCaddyfile(d)
 		}
 	})
+}
+
+// TestGraceOver: a plan's grace replaces the gateway's value by value, and
+// trial_past_due follows past_due only if neither names it.
+func TestGraceOver(t *testing.T) {
+	day := entitlement.PastDueGrace{For: 24 * time.Hour}
+	for _, test := range []struct {
+		gateway, plan *Grace
+		want          entitlement.Grace
+	}{
+		{nil, nil, entitlement.DefaultGrace()},
+		{&Grace{PastDue: "1d"}, nil, entitlement.Grace{PastDue: day, TrialPastDue: day, Renewal: 72 * time.Hour}},
+		{&Grace{TrialPastDue: "off"}, &Grace{PastDue: "1d"}, entitlement.Grace{PastDue: day, Renewal: 72 * time.Hour}},
+		{&Grace{PastDue: "polar"}, &Grace{TrialPastDue: "1d"}, entitlement.Grace{PastDue: entitlement.PastDueGrace{Polar: true}, TrialPastDue: day, Renewal: 72 * time.Hour}},
+		{
+			&Grace{Unpaid: new(caddy.Duration(time.Hour)), Renewal: new(caddy.Duration(time.Hour))},
+			&Grace{PastDue: "1d", Unpaid: new(caddy.Duration(0)), Canceled: new(caddy.Duration(2))},
+			entitlement.Grace{PastDue: day, TrialPastDue: day, Renewal: time.Hour, Canceled: 2},
+		},
+	} {
+		got, err := test.plan.over(test.gateway.over(new(Grace))).resolve()
+		if err != nil || got != test.want {
+			t.Errorf("%+v over %+v: %+v, %v, want %+v", test.plan, test.gateway, got, err, test.want)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package caddypolar
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -370,8 +372,8 @@ func (g *Gateway) resolveWebhookSecrets(c *gateway.Config) error {
 }
 
 func (g *Gateway) resolvePlans(c *gateway.Config) error {
-	grace := entitlement.DefaultGrace()
-	if err := g.Grace.onto(&grace); err != nil {
+	grace := g.Grace.over(new(Grace))
+	if _, err := grace.resolve(); err != nil {
 		return fmt.Errorf("grace: %w", err)
 	}
 	seen := make(map[string]bool)
@@ -385,7 +387,7 @@ func (g *Gateway) resolvePlans(c *gateway.Config) error {
 			return fmt.Errorf("plan %s: it needs at least one product or benefit", p.Name)
 		}
 		seen[p.Name] = true
-		plan := entitlement.Plan{Name: p.Name, Grace: grace}
+		plan := entitlement.Plan{Name: p.Name}
 		var err error
 		if plan.Products, err = expandAll("plan "+p.Name, p.Products); err != nil {
 			return err
@@ -393,7 +395,7 @@ func (g *Gateway) resolvePlans(c *gateway.Config) error {
 		if plan.Benefits, err = expandAll("plan "+p.Name, p.Benefits); err != nil {
 			return err
 		}
-		if err := p.Grace.onto(&plan.Grace); err != nil {
+		if plan.Grace, err = p.Grace.over(grace).resolve(); err != nil {
 			return fmt.Errorf("plan %s: grace: %w", p.Name, err)
 		}
 		c.Plans = append(c.Plans, plan)
@@ -404,22 +406,34 @@ func (g *Gateway) resolvePlans(c *gateway.Config) error {
 	return nil
 }
 
-// onto puts what is configured over what was there.
-func (g *Grace) onto(to *entitlement.Grace) error {
+// over is g with what it leaves open taken from another.
+func (g *Grace) over(base *Grace) *Grace {
 	if g == nil {
-		return nil
+		return base
 	}
+	return &Grace{
+		PastDue:      orDefault(g.PastDue, base.PastDue),
+		TrialPastDue: orDefault(g.TrialPastDue, base.TrialPastDue),
+		Renewal:      cmp.Or(g.Renewal, base.Renewal),
+		Unpaid:       cmp.Or(g.Unpaid, base.Unpaid),
+		Canceled:     cmp.Or(g.Canceled, base.Canceled),
+	}
+}
+
+// resolve is the grace as the rules want it, with the defaults.
+func (g *Grace) resolve() (entitlement.Grace, error) {
+	to := entitlement.DefaultGrace()
 	if g.PastDue != "" {
 		v, err := parsePastDue("past_due", g.PastDue)
 		if err != nil {
-			return err
+			return to, err
 		}
 		to.PastDue, to.TrialPastDue = v, v
 	}
 	if g.TrialPastDue != "" {
 		v, err := parsePastDue("trial_past_due", g.TrialPastDue)
 		if err != nil {
-			return err
+			return to, err
 		}
 		to.TrialPastDue = v
 	}
@@ -432,11 +446,11 @@ func (g *Grace) onto(to *entitlement.Grace) error {
 			continue
 		}
 		if *d.from < 0 {
-			return fmt.Errorf("%s: a duration cannot be negative", d.what)
+			return to, fmt.Errorf("%s: a duration cannot be negative", d.what)
 		}
 		*d.to = time.Duration(*d.from)
 	}
-	return nil
+	return to, nil
 }
 
 func parsePastDue(what, value string) (entitlement.PastDueGrace, error) {
@@ -469,6 +483,12 @@ func (g *Gateway) provisionIdentity() error {
 	v, err := identity.New(blocks)
 	if err != nil {
 		return fmt.Errorf("jwt: %s%w", g.shownKey(blocks), err)
+	}
+	for _, source := range v.Sources() {
+		if g.names.ours(source.Header) || slices.Contains(overrideHeaders[:], source.Header) {
+			v.Close()
+			return fmt.Errorf("jwt: from header %s: the gateway takes this header away from every request", source.Header)
+		}
 	}
 	g.verifier = v
 	g.vary = varyOf(v.Sources())
@@ -623,5 +643,6 @@ type onceAMinute struct{ last atomic.Int64 }
 
 func (o *onceAMinute) now(now time.Time) bool {
 	seconds, last := now.Unix(), o.last.Load()
-	return seconds-last >= 60 && o.last.CompareAndSwap(last, seconds)
+	due := seconds-last >= 60 || seconds < last // the clock was set back
+	return due && o.last.CompareAndSwap(last, seconds)
 }

@@ -73,6 +73,27 @@ func TestGateElsewhere(t *testing.T) {
 	}
 }
 
+// TestStripToken: a token that is kept from the app is not kept from another
+// gateway of the same request.
+func TestStripToken(t *testing.T) {
+	block := "jwt {\nsecret " + testJWTSecret + "\nfrom cookie session\nstrip_token\n}\nplan pro " + testProduct
+	app, ctx := provisioned(t, "}\npolar one {\n"+block+"\n}\npolar two {\nheaders X-Two-\nwebhook_secret "+testWebhookSecret+"\n"+block)
+	take(t, app.Gateways["two"], activeNow(t))
+	r := mustRequest(t, "http://localhost/x")
+	r.AddCookie(&http.Cookie{Name: "session", Value: token(t, testUser, nil)})
+	r.AddCookie(&http.Cookie{Name: "theme", Value: "dark"})
+	seen, w, err := chain(t, ctx, r, &Handler{Gateway: "one"}, &Gate{Gateway: "two", Plans: []string{"pro"}})
+	if err != nil || seen == nil {
+		t.Fatal(w, err)
+	}
+	if got := seen.Header.Get("Cookie"); got != "theme=dark" {
+		t.Errorf("the app gets the cookies %q", got)
+	}
+	if seen.Header.Get("X-Two-User") != testUser || seen.Header.Get("X-Polar-User") != testUser {
+		t.Error(seen.Header)
+	}
+}
+
 func TestTwoGatewaysAtOnePath(t *testing.T) {
 	config, err := adapt(in("jwt secret "+testJWTSecret+"\n}\npolar other {\njwt secret "+testJWTSecret, "polar\npolar other"))
 	if err != nil {

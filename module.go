@@ -52,6 +52,18 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("gateway %s: %w", name, err)
 		}
 	}
+	return a.checkPrefixes()
+}
+
+// checkPrefixes wants that no gateway strips what another one has set.
+func (a *App) checkPrefixes() error {
+	for name, g := range a.Gateways {
+		for other, o := range a.Gateways {
+			if g.names.folded != o.names.folded && o.names.ours(g.names.folded) {
+				return fmt.Errorf("gateway %s: headers: its prefix begins with that of gateway %s, which would take its headers away: choose another", name, other)
+			}
+		}
+	}
 	return nil
 }
 

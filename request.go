@@ -23,10 +23,13 @@ const requestVar = "polar_request"
 type requestState struct {
 	// overrides are the paths in X-Original-URL and X-Rewrite-URL.
 	overrides []string
-	site      *visit // that of the site's `polar`, nil where there is none
-	sitePath  string // where it serves the routes
-	last      *visit // that of the handler that came last, for placeholders
-	first     visit  // most requests know one gateway
+	// credentials are the headers before a token was stripped, for whoever
+	// looks for one later. Nil while nothing was stripped.
+	credentials http.Header
+	site        *visit // that of the site's `polar`, nil where there is none
+	sitePath    string // where it serves the routes
+	last        *visit // that of the handler that came last, for placeholders
+	first       visit  // most requests know one gateway
 }
 
 // String keeps the state out of {http.vars.polar_request}.
@@ -35,6 +38,7 @@ func (*requestState) String() string { return "" }
 // visit is what has been found out about a request on behalf of one gateway.
 // Whoever asks first computes it, once.
 type visit struct {
+	state   *requestState
 	gateway *Gateway
 	next    *visit // of another gateway
 	now     time.Time
@@ -70,10 +74,10 @@ func stateOf(r *http.Request) *requestState {
 	return s
 }
 
-// takeOverrides removes the headers that make some upstreams serve another
-// path or method than the request's own, and remembers the paths.
+// takeOverrides removes the headers that override path and method, and
+// remembers the paths.
 func (s *requestState) takeOverrides(h http.Header) {
-	for _, name := range [...]string{"X-Original-Url", "X-Rewrite-Url"} {
+	for _, name := range overrideHeaders {
 		for _, value := range h[name] {
 			if value == "" {
 				continue
@@ -86,8 +90,14 @@ func (s *requestState) takeOverrides(h http.Header) {
 		}
 		delete(h, name)
 	}
-	delete(h, "X-Http-Method-Override")
+	delete(h, methodOverride)
 }
+
+// Headers that make some upstreams serve another path, or method, than the
+// request's own.
+var overrideHeaders = [...]string{"X-Original-Url", "X-Rewrite-Url"}
+
+const methodOverride = "X-Http-Method-Override"
 
 // visitOf begins, or goes on with, what one gateway does for a request. It
 // strips the client's copies of our headers, once.
@@ -108,7 +118,7 @@ func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
 		v = &visit{next: s.first.next}
 		s.first.next = v
 	}
-	v.gateway, v.now = g, g.core.Now()
+	v.state, v.gateway, v.now = s, g, g.core.Now()
 	s.last = v
 	return v
 }
@@ -118,19 +128,27 @@ func (v *visit) identify(r *http.Request) error {
 	if v.identified {
 		return v.anonymous
 	}
+	s := v.state
+	from := r.Header
+	if s.credentials != nil {
+		from = s.credentials
+	}
 	v.identified = true
 	g := v.gateway
 	if g.verifier == nil {
 		v.anonymous = identity.ErrMissing
 		return v.anonymous
 	}
-	v.identity, v.anonymous = g.verifier.Identify(r.Header, v.now)
+	v.identity, v.anonymous = g.verifier.Identify(from, v.now)
 	if v.anonymous != nil {
 		g.metrics.tokens[tokenCode(v.anonymous)].Inc()
 		return v.anonymous
 	}
 	g.metrics.tokens[tokenValid].Inc()
 	if v.identity.StripToken {
+		if s.credentials == nil {
+			s.credentials = r.Header.Clone()
+		}
 		v.identity.Source.Strip(r.Header)
 	}
 	return nil
@@ -171,7 +189,7 @@ func openPlans(a *entitlement.Account, rules *entitlement.Rules, now time.Time) 
 	}
 	plans := ""
 	for i := range rules.Plans {
-		if !entitlement.Decide(a, rules.Only(i), rules, now).Allowed {
+		if !a.Opens(i, rules, now) {
 			continue
 		}
 		if plans != "" {

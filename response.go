@@ -47,7 +47,7 @@ func outranksCacheControl(name string) bool {
 	return strings.HasSuffix(name, "-Cache-Control")
 }
 
-// private makes a cache policy private, unless it is stricter.
+// private makes a cache policy private. What is stricter in it stays.
 func private(policy []string) string {
 	if len(policy) == 0 {
 		return "private"
@@ -56,9 +56,7 @@ func private(policy []string) string {
 	for _, directive := range splitDirectives(strings.Join(policy, ",")) {
 		name, _, _ := strings.Cut(strings.ToLower(directive), "=")
 		switch name {
-		case "no-store":
-			return strings.Join(policy, ", ")
-		case "public", "private", "s-maxage":
+		case "public", "private", "s-maxage", "must-understand": // the last lets caches ignore no-store
 		default:
 			kept = append(kept, directive)
 		}
@@ -68,9 +66,10 @@ func private(policy []string) string {
 
 // splitDirectives splits at commas that do not stand in quotes.
 func splitDirectives(s string) (list []string) {
-	quoted := false
+	quoted, escaped := false, false
 	for part := range strings.FieldsFuncSeq(s, func(r rune) bool {
-		quoted = quoted != (r == '"')
+		quoted = quoted != (r == '"' && !escaped)
+		escaped = quoted && r == '\\' && !escaped
 		return r == ',' && !quoted
 	}) {
 		if part = strings.TrimSpace(part); part != "" {

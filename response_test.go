@@ -17,8 +17,9 @@ import (
 func TestPrivate(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "private", "public": "private", "public, max-age=60": "private, max-age=60",
-		"private, max-age=5": "private, max-age=5", "no-store": "no-store", "no-cache, no-store": "no-cache, no-store",
+		"private, max-age=5": "private, max-age=5", "no-store": "private, no-store", "no-cache, no-store": "private, no-cache, no-store",
 		"Public, S-MaxAge=9, max-age=3": "private, max-age=3", "no-cache": "private, no-cache",
+		"must-understand, no-store, public": "private, no-store", `no-cache="a\"b, public, c", max-age=1`: `private, no-cache="a\"b, public, c", max-age=1`,
 		`private="a, b", max-age=3`: "private, max-age=3", `no-cache="x,y", public`: `private, no-cache="x,y"`,
 	} {
 		var lines []string

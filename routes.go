@@ -111,11 +111,9 @@ func (g *Gateway) readWebhook(w http.ResponseWriter, r *http.Request) (body []by
 		g.long.Add(-long)
 	}
 	control := http.NewResponseController(w)
-	if control.SetReadDeadline(time.Now().Add(bodyTime)) == nil {
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	}
+	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // not every connection has one
 	var buf bytes.Buffer
-	chunk := make([]byte, 16<<10)
+	chunk := make([]byte, 8<<10)
 	limited := http.MaxBytesReader(w, r.Body, maxWebhook)
 	for {
 		n, err := limited.Read(chunk)
@@ -131,6 +129,7 @@ func (g *Gateway) readWebhook(w http.ResponseWriter, r *http.Request) (body []by
 		var tooLarge *http.MaxBytesError
 		switch {
 		case errors.Is(err, io.EOF):
+			_ = control.SetReadDeadline(time.Time{}) // for what comes next on the connection
 			return buf.Bytes(), release, nil
 		case errors.As(err, &tooLarge):
 			return nil, release, err

@@ -2,6 +2,7 @@ package caddypolar
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/caddyserver/caddy/v2"
@@ -76,6 +77,14 @@ func (b *BoltStore) Open(byDefault string) (*cache.Store, error) {
 func realPath(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		return real
+	}
+	if target, err := os.Readlink(path); err == nil { // to what does not exist yet
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		if target != path {
+			return realPath(target)
+		}
 	}
 	dir := filepath.Dir(path)
 	if dir == path {

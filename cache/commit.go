@@ -81,13 +81,8 @@ func (s *Store) commitLoop() {
 }
 
 func (s *Store) commit(batch []*change) {
-	var accounts map[string]*entitlement.Account
-	var seq uint64
-	err := guard(func() (err error) {
-		accounts, seq, err = s.write(batch)
-		return err
-	})
-	var folding *foldError
+	accounts, seq, err := s.write(batch)
+	var folding *bodyError
 	switch {
 	case err == nil:
 		s.memory.replace(accounts, seq)
@@ -110,43 +105,32 @@ func (s *Store) commit(batch []*change) {
 	}
 }
 
-// foldError is a failure before anything was handed to the disk.
-type foldError struct{ error }
-
-func (e *foldError) Unwrap() error { return e.error }
-
 // write folds a batch into one transaction. It returns the accounts that are
 // different now, and the transaction's sequence number.
-func (s *Store) write(batch []*change) (map[string]*entitlement.Account, uint64, error) {
-	db, err := s.open()
-	if err != nil {
-		return nil, 0, err
-	}
-	tx, err := db.Begin(true)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { _ = tx.Rollback() }() // does nothing after a commit
-	seq := sequence(tx)
-	if readHeader(tx).schema == 0 {
-		return nil, seq, &foldError{errUnclaimed}
-	}
-	f := fold{tx: tx, touched: make(map[string]struct{})}
-	for _, c := range batch {
-		if c.applied, err = f.facts(c.facts); err != nil {
-			return nil, seq, &foldError{err}
+func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account, seq uint64, err error) {
+	err = s.transact(true, func(tx *bolt.Tx) (bool, error) {
+		seq = sequence(tx)
+		if readHeader(tx).schema == 0 {
+			return false, errUnclaimed
 		}
-	}
-	if !f.dirty {
-		return nil, seq, nil // all of it was known: nothing to sync to disk
-	}
-	accounts := make(map[string]*entitlement.Account, len(f.touched))
-	for user := range f.touched {
-		if accounts[user], err = gather(tx, user); err != nil {
-			return nil, seq, &foldError{err}
+		f := fold{tx: tx, touched: make(map[string]struct{})}
+		for _, c := range batch {
+			if c.applied, err = f.facts(c.facts); err != nil {
+				return false, err
+			}
 		}
-	}
-	return accounts, seq, tx.Commit()
+		if !f.dirty {
+			return false, nil // all of it was known: nothing to sync to disk
+		}
+		accounts = make(map[string]*entitlement.Account, len(f.touched))
+		for user := range f.touched {
+			if accounts[user], err = gather(tx, user); err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+	return accounts, seq, err
 }
 
 // sequence is the number of a commit: that of the writing transaction, or of
@@ -160,21 +144,15 @@ func (s *Store) Account(user string) (*entitlement.Account, error) {
 	if a, ok := s.memory.get(user); ok {
 		return a, nil
 	}
-	db, err := s.open()
-	if err != nil {
-		return nil, err
-	}
 	var a *entitlement.Account
 	var seq uint64
-	err = guard(func() error {
-		return db.View(func(tx *bolt.Tx) (err error) {
-			if readHeader(tx).schema == 0 {
-				return errUnclaimed
-			}
-			seq = sequence(tx)
-			a, err = gather(tx, user)
-			return err
-		})
+	err := s.transact(false, func(tx *bolt.Tx) (_ bool, err error) {
+		if readHeader(tx).schema == 0 {
+			return false, errUnclaimed
+		}
+		seq = sequence(tx)
+		a, err = gather(tx, user)
+		return false, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading store %s: %w", s.path, err)

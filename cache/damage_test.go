@@ -80,3 +80,77 @@ func useAll(s *Store) error {
 	_, err := s.Apply(context.Background(), purchase("another", 1))
 	return err
 }
+
+// TestTruncatedWhileOpen: a file that loses its pages under the server, as when
+// a backup is copied over it, ends in errors. Nothing hangs, and the store can
+// be closed.
+func TestTruncatedWhileOpen(t *testing.T) {
+	for name, first := range map[string]func(*Store) error{
+		"write first": func(s *Store) error {
+			_, err := s.Apply(t.Context(), purchase("more", 1))
+			return err
+		},
+		"read first": func(s *Store) error {
+			_, err := s.Account("nobody held this one")
+			return err
+		},
+		"claim first": func(s *Store) error {
+			_, err := s.Claim(testOwner)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fastStore(t, t.TempDir())
+			apply(t, s, purchase("user", 1))
+			if err := os.Truncate(s.Path(), 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := first(s); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("first: %v", err)
+			}
+			for range 2 {
+				if _, err := s.Apply(t.Context(), purchase("again", 1)); !errors.Is(err, ErrCorrupt) {
+					t.Errorf("writing: %v", err)
+				}
+				if _, err := s.Account("somebody else"); !errors.Is(err, ErrCorrupt) {
+					t.Errorf("reading: %v", err)
+				}
+			}
+			if _, err := s.Account("user"); err != nil && !errors.Is(err, ErrCorrupt) {
+				t.Error(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("closing: %v", err)
+			}
+		})
+	}
+}
+
+// TestAnotherFileComesBack: a file that is opened again must be the one that
+// was claimed.
+func TestAnotherFileComesBack(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"emptied": func(path string) error { return os.Truncate(path, 0) },
+		"another owner's": func(path string) error {
+			other := New(path + ".other")
+			defer func() { _ = other.Close() }()
+			if _, err := other.Claim(Owner{Gateway: "other", Server: testOwner.Server}); err != nil {
+				return err
+			}
+			return os.Rename(path+".other", path)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := testStore(t)
+			if err := s.letGo(); err != nil {
+				t.Fatal(err)
+			}
+			if err := put(s.Path()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Account("user"); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrOtherOwner) {
+				t.Errorf("taken: %v", err)
+			}
+		})
+	}
+}

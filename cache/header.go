@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -63,43 +64,54 @@ func readHeader(tx *bolt.Tx) header {
 // Claim opens the store for an owner, and gives a new file its header. It
 // fails with a sentence when the store cannot be used or belongs to another.
 func (s *Store) Claim(o Owner) (Keys, error) {
-	db, err := s.openNow()
-	if err != nil {
+	if _, err := s.openNow(); err != nil {
 		return Keys{}, err
 	}
 	var keys Keys
-	err = guard(func() (err error) {
-		keys, err = claim(db, o)
-		return err
+	claimed := false
+	err := s.transact(false, func(tx *bolt.Tx) (_ bool, err error) {
+		claimed, err = claimedBy(tx, o)
+		keys = readKeys(tx)
+		return false, err
 	})
+	if err == nil && !claimed {
+		err = s.transact(true, func(tx *bolt.Tx) (bool, error) {
+			if _, err := claimedBy(tx, o); err != nil {
+				return false, err
+			}
+			if err := writeHeader(tx, o); err != nil {
+				return false, err
+			}
+			keys = readKeys(tx)
+			return true, nil
+		})
+	}
 	if err != nil {
 		return Keys{}, explain(s.path, err)
 	}
+	s.mu.Lock()
+	s.owner = &o
+	s.mu.Unlock()
 	return keys, nil
 }
 
-// claim writes only if the header does not say it all already.
-func claim(db *bolt.DB, o Owner) (keys Keys, err error) {
-	claimed := false
-	err = db.View(func(tx *bolt.Tx) (err error) {
-		claimed, err = claimedBy(tx, o)
-		keys = readKeys(tx)
-		return err
-	})
-	if err != nil || claimed {
-		return keys, err
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		if _, err := claimedBy(tx, o); err != nil {
-			return err
-		}
-		if err := writeHeader(tx, o); err != nil {
-			return err
-		}
-		keys = readKeys(tx)
+// checkOwner makes sure that a file that is opened again is still the one that
+// was claimed.
+func (s *Store) checkOwner(db *bolt.DB) error {
+	if s.owner == nil {
 		return nil
+	}
+	err := transact(db, false, func(tx *bolt.Tx) (bool, error) {
+		claimed, err := claimedBy(tx, *s.owner)
+		if err == nil && !claimed {
+			err = fmt.Errorf("%w: its header is gone", ErrCorrupt)
+		}
+		return false, err
 	})
-	return keys, err
+	if err != nil && !errors.Is(err, errBroken) {
+		_ = db.Close()
+	}
+	return explain(s.path, err)
 }
 
 // claimedBy says whether the header already says all that the owner does.

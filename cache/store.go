@@ -8,18 +8,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Why a store cannot be used. Each error that wraps one of these names the
@@ -58,6 +51,7 @@ type Store struct {
 	on bool       // the commit loop runs
 	// closed says that the store was closed for good.
 	closed bool
+	owner  *Owner // who has claimed it, nil before
 	// failed is why the file could not be opened at failedAt.
 	failed   error
 	failedAt time.Time
@@ -141,10 +135,13 @@ func (s *Store) openLocked() (*bolt.DB, error) {
 	if db := s.db.Load(); db != nil {
 		return db, nil
 	}
-	if errors.Is(s.failed, errPanic) {
-		return nil, s.failed // bbolt still holds the file's lock
+	if errors.Is(s.failed, errBroken) {
+		return nil, s.failed
 	}
 	db, err := openFile(s.path)
+	if err == nil {
+		err = s.checkOwner(db)
+	}
 	if s.failed, s.failedAt = err, time.Now(); err != nil {
 		return nil, err
 	}
@@ -154,113 +151,6 @@ func (s *Store) openLocked() (*bolt.DB, error) {
 		go s.commitLoop()
 	}
 	return db, nil
-}
-
-func openFile(path string) (*bolt.DB, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, explain(path, err)
-	}
-	if err := inspect(path); err != nil {
-		return nil, err
-	}
-	options := &bolt.Options{
-		Timeout:      lockTimeout,
-		FreelistType: bolt.FreelistMapType,
-	}
-	if runtime.GOOS != "windows" && bits64 {
-		// A growing file is mapped anew, which waits for every reader and
-		// makes new ones wait: reserve addresses, not memory, for growth.
-		options.InitialMmapSize = 1 << 30
-	}
-	var db *bolt.DB
-	err := guard(func() (err error) {
-		db, err = bolt.Open(path, 0o600, options)
-		return err
-	})
-	if err != nil {
-		return nil, explain(path, err)
-	}
-	return db, nil
-}
-
-// guard turns a panic into ErrCorrupt: that is how bbolt tells of a damaged
-// page, and it must not end the server. Nor must a read beyond the file's end.
-func guard(use func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %w: %v", ErrCorrupt, errPanic, r)
-		}
-	}()
-	return use()
-}
-
-var errPanic = errors.New("bbolt gave up")
-
-const bits64 = ^uint(0)>>63 == 1
-
-// inspect looks at an existing file without writing to it, and before anything
-// reads a page that a truncated file no longer has: that would end the process.
-func inspect(path string) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && info.Size() == 0) {
-		return nil
-	}
-	if err != nil {
-		return explain(path, err)
-	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, ReadOnly: true})
-	var system syscall.Errno
-	switch {
-	case err == nil:
-	case errors.Is(err, bolterrors.ErrTimeout), errors.As(err, &system):
-		return explain(path, err)
-	default: // bbolt has no sentinel for all that can be wrong inside
-		return explain(path, fmt.Errorf("%w: %w", ErrCorrupt, err))
-	}
-	defer db.Close()
-	return explain(path, guard(func() error { return db.View(func(tx *bolt.Tx) error { return inspectPages(tx, info.Size()) }) }))
-}
-
-func inspectPages(tx *bolt.Tx, size int64) error {
-	if tx.Size() > size {
-		return fmt.Errorf("%w: it has %d of %d bytes", ErrCorrupt, size, tx.Size())
-	}
-	h := readHeader(tx)
-	if h.schema > schema {
-		return fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, h.schema, schema)
-	}
-	if h.schema == 0 {
-		if name, _ := tx.Cursor().First(); name != nil {
-			return fmt.Errorf("%w: it is a bbolt file of something else", ErrCorrupt)
-		}
-	}
-	return nil
-}
-
-// explain puts an error of the file into a sentence that says what to do.
-func explain(path string, err error) error {
-	var advice string
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, bolterrors.ErrTimeout):
-		err = ErrLocked
-		advice = "stop the other one, or use `caddy reload` to change a running Caddy"
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		err = fmt.Errorf("%w: %w", ErrNotWritable, err)
-		advice = "let Caddy's user write the file and its directory"
-	case errors.Is(err, ErrCorrupt):
-		advice = "move it away or restore a backup; a new one is filled from Polar"
-	case errors.Is(err, ErrNewerSchema):
-		advice = "run the newer version, or move the file away"
-	case errors.Is(err, ErrOtherOwner):
-		advice = "give each gateway a store of its own"
-	}
-	if advice == "" {
-		return fmt.Errorf("store %s: %w", path, err)
-	}
-	return fmt.Errorf("store %s: %w: %s", path, err, advice)
 }
 
 // newKey makes a random key.

@@ -34,14 +34,16 @@ type Decision struct {
 func Decide(a *Account, q Requirement, r *Rules, now time.Time) Decision {
 	told := way{reason: ReasonNoSubscription, status: statusNone}
 	toldPlan := -1
+	sells := false // something that would open a required plan
 	for i := range r.Plans {
 		if !q.includes(i) {
 			continue
 		}
 		best := a.best(&r.Plans[i], r, now)
 		if best.open {
-			return best.decision(&r.Plans[i])
+			return best.decision(&r.Plans[i], true)
 		}
+		sells = sells || len(r.Plans[i].Products) > 0
 		if best.tellsMoreThan(&told) {
 			told, toldPlan = best, i
 		}
@@ -52,9 +54,9 @@ func Decide(a *Account, q Requirement, r *Rules, now time.Time) Decision {
 		}
 	}
 	if toldPlan < 0 {
-		return told.decision(nil)
+		return told.decision(nil, sells)
 	}
-	return told.decision(&r.Plans[toldPlan])
+	return told.decision(&r.Plans[toldPlan], sells)
 }
 
 // openElsewhere looks for something open that is not of a required plan.
@@ -68,6 +70,12 @@ func (a *Account) openElsewhere(q Requirement, r *Rules, now time.Time) (way, bo
 		}
 	}
 	return way{}, false
+}
+
+// Opens says whether the account opens the plan at one index of the rules now.
+func (a *Account) Opens(plan int, r *Rules, now time.Time) bool {
+	w := a.best(&r.Plans[plan], r, now)
+	return w.open
 }
 
 // best is the way that opens the plan for longest, or if none does, the one
@@ -107,8 +115,9 @@ func (a *Account) best(p *Plan, r *Rules, now time.Time) way {
 }
 
 // decision turns the way that decided into the answer. p is the plan it was
-// found in, nil when there is none.
-func (w *way) decision(p *Plan) Decision {
+// found in, nil when there is none; sells says whether anything is for sale
+// that would open what is required.
+func (w *way) decision(p *Plan, sells bool) Decision {
 	d := Decision{
 		Allowed: w.open, Reason: w.reason, Status: w.status, Until: w.until, Grace: w.grace,
 		HTTPStatus: http.StatusOK,
@@ -121,8 +130,7 @@ func (w *way) decision(p *Plan) Decision {
 	}
 	told := refusals[w.reason]
 	d.HTTPStatus, d.NextStep = told.status, told.step
-	if p != nil && len(p.Products) == 0 && d.NextStep == StepCheckout {
-		// Nothing is for sale that would open the plan.
+	if !sells && d.NextStep == StepCheckout {
 		d.NextStep = StepContact
 		if w.reason == ReasonPassExpired {
 			d.HTTPStatus = http.StatusForbidden
@@ -138,5 +146,5 @@ func (w *way) decision(p *Plan) Decision {
 // same as an account that opens nothing.
 func Unavailable() Decision {
 	w := way{reason: ReasonUnavailable, status: statusNone}
-	return w.decision(nil)
+	return w.decision(nil, true)
 }

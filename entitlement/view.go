@@ -23,7 +23,7 @@ func (a *Account) Current(r *Rules, now time.Time) (s *Subscription, d Decision,
 	if s == nil {
 		return nil, Decision{}, false
 	}
-	return s, best.decision(plan), true
+	return s, best.decision(plan, true), true
 }
 
 // subscriptionAlone is the way of one subscription in the first plan that
@@ -65,12 +65,18 @@ func (a *Account) Open(r *Rules, now time.Time) (products, benefits []string) {
 
 func (a *Account) productOpen(id string, p *Plan, r *Rules, now time.Time) bool {
 	for i := range a.Subscriptions {
-		if w := a.subscriptionWay(i, &p.Grace, r, now); w.open && a.Subscriptions[i].ProductID == id {
+		if a.Subscriptions[i].ProductID != id {
+			continue
+		}
+		if w := a.subscriptionWay(i, &p.Grace, r, now); w.open {
 			return true
 		}
 	}
 	for i := range a.Orders {
-		if w := a.orderWay(i); w.open && a.Orders[i].ProductID == id {
+		if a.Orders[i].ProductID != id {
+			continue
+		}
+		if w := a.orderWay(i); w.open {
 			return true
 		}
 	}
@@ -79,7 +85,10 @@ func (a *Account) productOpen(id string, p *Plan, r *Rules, now time.Time) bool 
 
 func (a *Account) benefitOpen(id string, p *Plan, r *Rules, now time.Time) bool {
 	for i := range a.Grants {
-		if w := a.grantWay(i, &p.Grace, r, now); w.open && a.Grants[i].BenefitID == id {
+		if a.Grants[i].BenefitID != id {
+			continue
+		}
+		if w := a.grantWay(i, &p.Grace, r, now); w.open {
 			return true
 		}
 	}
