@@ -26,9 +26,8 @@ import (
 )
 
 const (
-	defaultGateway    = "default"
-	defaultHeaders    = "X-Polar-"
-	defaultAPIVersion = "2026-10"
+	defaultGateway = "default"
+	defaultHeaders = "X-Polar-"
 
 	serverProduction = "https://api.polar.sh"
 	serverSandbox    = "https://sandbox-api.polar.sh"
@@ -240,7 +239,7 @@ var (
 )
 
 func (g *Gateway) checkWords(c *gateway.Config) error {
-	if err := checkAPIVersion(orDefault(g.APIVersion, defaultAPIVersion)); err != nil {
+	if err := checkAPIVersion(orDefault(g.APIVersion, polar.DefaultVersion)); err != nil {
 		return err
 	}
 	if err := checkPrefix(orDefault(g.Headers, defaultHeaders)); err != nil {
