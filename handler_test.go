@@ -94,6 +94,30 @@ func TestStripToken(t *testing.T) {
 	}
 }
 
+// bearer is a handler of the site that logs the visitor in.
+type bearer string
+
+func (bearer) Provision(caddy.Context) error { return nil }
+
+func (b bearer) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	r.Header.Set("Authorization", "Bearer "+string(b))
+	return next.ServeHTTP(w, r)
+}
+
+// TestTokenOfTheSite: a token that the site's own authentication puts into the
+// request, as forward_auth can, counts like a client's.
+func TestTokenOfTheSite(t *testing.T) {
+	app, ctx := provisioned(t, "plan pro "+testProduct)
+	take(t, app.Gateways["default"], activeNow(t))
+	seen, w, err := chain(t, ctx, mustRequest(t, "http://localhost/x"), &Handler{}, bearer(token(t, testUser, nil)), &Gate{Plans: []string{"pro"}})
+	if err != nil || seen == nil {
+		t.Fatal(w, err)
+	}
+	if seen.Header.Get("X-Polar-User") != testUser {
+		t.Error(seen.Header)
+	}
+}
+
 func TestTwoGatewaysAtOnePath(t *testing.T) {
 	config, err := adapt(in("jwt secret "+testJWTSecret+"\n}\npolar other {\njwt secret "+testJWTSecret, "polar\npolar other"))
 	if err != nil {

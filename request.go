@@ -123,9 +123,12 @@ func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
 	return v
 }
 
-// identify finds out who asks. The error is one of identity's.
+// identify finds out who asks. The error is one of identity's. Where there was
+// no token it looks again: the site's own authentication may have put one there
+// since.
 func (v *visit) identify(r *http.Request) error {
-	if v.identified {
+	again := v.identified
+	if again && !errors.Is(v.anonymous, identity.ErrMissing) {
 		return v.anonymous
 	}
 	s := v.state
@@ -141,7 +144,9 @@ func (v *visit) identify(r *http.Request) error {
 	}
 	v.identity, v.anonymous = g.verifier.Identify(from, v.now)
 	if v.anonymous != nil {
-		g.metrics.tokens[tokenCode(v.anonymous)].Inc()
+		if code := tokenCode(v.anonymous); !again || code != codeTokenMissing {
+			g.metrics.tokens[code].Inc()
+		}
 		return v.anonymous
 	}
 	g.metrics.tokens[tokenValid].Inc()
