@@ -1,0 +1,165 @@
+package box
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// listing is a list of Polar's, before it is filtered and cut into pages.
+// Filters and sorts work on rows: rendering is for one page only.
+type listing[T any] struct {
+	rows    []T
+	filters map[string]func(*T) string
+	sorts   map[string]func(*T) string // values that sort as strings
+	order   string                     // the default
+	meta    func(*T) map[string]any
+	render  func(*T) obj
+}
+
+func byCreation[T any, P entity[T]](v *T) string { return sortable(&P(v).meta().CreatedAt) }
+
+func sortable(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000000")
+}
+
+func list[T any](c *call, l listing[T]) (any, error) {
+	q := c.r.URL.Query()
+	page, limit, err := pageOf(q)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := l.filter(q)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.sort(q, rows); err != nil {
+		return nil, err
+	}
+	total := len(rows)
+	from := min((page-1)*limit, total)
+	items := []any{}
+	for i := range rows[from:min(from+limit, total)] {
+		items = append(items, l.render(&rows[from+i]))
+	}
+	return obj{"items": items, "pagination": obj{"total_count": total, "max_page": (total + limit - 1) / limit}}, nil
+}
+
+func pageOf(q url.Values) (page, limit int, err error) {
+	page, limit = 1, 10
+	for name, to := range map[string]*int{"page": &page, "limit": &limit} {
+		if !q.Has(name) {
+			continue
+		}
+		n, bad := strconv.Atoi(q.Get(name))
+		if bad != nil {
+			return 0, 0, requestError("int_parsing", "Input should be a valid integer, unable to parse string as an integer", q.Get(name), "query", name)
+		}
+		if n < 1 {
+			return 0, 0, requestError("greater_than", "Input should be greater than 0", q.Get(name), "query", name)
+		}
+		*to = n
+	}
+	return min(page, 1<<30), min(limit, 100), nil
+}
+
+func (l *listing[T]) filter(q url.Values) ([]T, error) {
+	rows := l.rows
+	for name, values := range q {
+		of := l.filters[name]
+		if key, ok := strings.CutPrefix(name, "metadata["); ok && l.meta != nil {
+			key = strings.TrimSuffix(key, "]")
+			of = func(row *T) string {
+				if v, ok := l.meta(row)[key]; ok {
+					return fmt.Sprint(v)
+				}
+				return ""
+			}
+		}
+		if of == nil {
+			continue // FastAPI ignores what it does not know
+		}
+		for _, v := range values {
+			if (strings.HasSuffix(name, "_id") || name == "id") && !strings.HasPrefix(name, "external") && !isUUID(v) {
+				return nil, requestError("uuid_parsing", "Input should be a valid UUID", v, "query", name)
+			}
+		}
+		rows = slices.DeleteFunc(slices.Clone(rows), func(row T) bool { return !slices.Contains(values, of(&row)) })
+	}
+	return rows, nil
+}
+
+func (l *listing[T]) sort(q url.Values, rows []T) error {
+	orders := q["sorting"]
+	if len(orders) == 0 {
+		orders = []string{l.order}
+	}
+	for _, o := range slices.Backward(orders) {
+		name, down := strings.CutPrefix(o, "-")
+		of := l.sorts[name]
+		if of == nil {
+			return requestError("enum", "Input should be one of the sort properties", o, "query", "sorting")
+		}
+		sortBy(rows, of, down)
+	}
+	return nil
+}
+
+// sortBy makes each key once: they cost more than the comparison.
+func sortBy[T any](rows []T, of func(*T) string, down bool) {
+	type keyed struct {
+		key string
+		row T
+	}
+	all := make([]keyed, len(rows))
+	for i := range rows {
+		all[i] = keyed{of(&rows[i]), rows[i]}
+	}
+	slices.SortStableFunc(all, func(a, b keyed) int {
+		if down {
+			return cmp.Compare(b.key, a.key)
+		}
+		return cmp.Compare(a.key, b.key)
+	})
+	for i := range all {
+		rows[i] = all[i].row
+	}
+}
+
+// after keeps the rows whose time is on the right side of a query parameter.
+func after[T any](q url.Values, name string, rows []T, of func(*T) *time.Time, wantAfter bool) ([]T, error) {
+	if !q.Has(name) {
+		return rows, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, q.Get(name))
+	if err != nil {
+		return nil, requestError("datetime_parsing", "Input should be a valid datetime", q.Get(name), "query", name)
+	}
+	return slices.DeleteFunc(rows, func(row T) bool {
+		t := of(&row)
+		return t == nil || t.After(at) != wantAfter
+	}), nil
+}
+
+// one answers with a row as the replica sees it.
+func one[T any](c *call, t func(*Box) *table[T], render func(*Box, *T) obj) (int, any, error) {
+	return c.read(func(b *Box) (any, error) {
+		row, ok := t(b).seen(c.params["id"], c.at)
+		if !ok {
+			return nil, notFound()
+		}
+		return render(b, &row), nil
+	})
+}
+
+func created(v any, err error) (int, any, error) { return http.StatusCreated, v, err }

@@ -1,0 +1,356 @@
+package box
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+)
+
+func byCreated[T any, P entity[T]](v *T) *time.Time { return &P(v).meta().CreatedAt }
+
+func listSubscriptions(c *call) (int, any, error) {
+	return c.read(func(b *Box) (any, error) {
+		rows, err := timeFilters(c, b.subs.allSeen(c.at))
+		if err != nil {
+			return nil, err
+		}
+		return list(c, listing[Subscription]{
+			rows: rows, order: "-started_at",
+			filters: map[string]func(*Subscription) string{
+				"organization_id":              func(*Subscription) string { return b.org.ID },
+				"product_id":                   func(s *Subscription) string { return s.ProductID },
+				"customer_id":                  func(s *Subscription) string { return s.CustomerID },
+				"external_customer_id":         func(s *Subscription) string { return b.externalOf(s.CustomerID) },
+				"discount_id":                  func(*Subscription) string { return "" },
+				"status":                       func(s *Subscription) string { return s.Status },
+				"active":                       func(s *Subscription) string { return strconv.FormatBool(s.Active()) },
+				"cancel_at_period_end":         func(s *Subscription) string { return strconv.FormatBool(s.CancelAtPeriodEnd) },
+				"customer_cancellation_reason": func(s *Subscription) string { return s.CancellationReason },
+			},
+			sorts: b.subscriptionSorts(),
+			meta:  func(s *Subscription) map[string]any { return s.Metadata }, render: b.subscriptionJSON,
+		})
+	})
+}
+
+func (b *Box) subscriptionSorts() map[string]func(*Subscription) string {
+	return map[string]func(*Subscription) string{
+		"started_at":         func(s *Subscription) string { return sortable(s.StartedAt) },
+		"current_period_end": func(s *Subscription) string { return sortable(&s.CurrentPeriodEnd) },
+		"ended_at":           func(s *Subscription) string { return sortable(s.EndedAt) },
+		"ends_at":            func(s *Subscription) string { return sortable(s.EndsAt) },
+		"status":             func(s *Subscription) string { return s.Status },
+		"amount":             func(s *Subscription) string { return strconv.Itoa(1e9 + s.Amount) },
+		"customer": func(s *Subscription) string {
+			c, _ := b.customers.get(s.CustomerID)
+			return c.Email
+		},
+		"product": func(s *Subscription) string {
+			p, _ := b.products.get(s.ProductID)
+			return p.Name
+		},
+	}
+}
+
+func timeFilters(c *call, rows []Subscription) (out []Subscription, err error) {
+	q := c.r.URL.Query()
+	canceled := func(s *Subscription) *time.Time { return s.CanceledAt }
+	started := func(s *Subscription) *time.Time { return s.StartedAt }
+	if rows, err = after(q, "canceled_at_after", rows, canceled, true); err != nil {
+		return nil, err
+	}
+	if rows, err = after(q, "canceled_at_before", rows, canceled, false); err != nil {
+		return nil, err
+	}
+	if rows, err = after(q, "started_after", rows, started, true); err != nil {
+		return nil, err
+	}
+	return after(q, "started_before", rows, started, false)
+}
+
+func getSubscription(c *call) (int, any, error) {
+	return one(c, func(b *Box) *table[Subscription] { return &b.subs }, (*Box).subscriptionJSON)
+}
+
+func (c *call) subscription(s Subscription, err error) (int, any, error) {
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.read(func(b *Box) (any, error) { return b.subscriptionJSON(&s), nil })
+}
+
+func revokeSubscription(c *call) (int, any, error) {
+	return c.subscription(c.b.Revoke(c.params["id"]))
+}
+
+// patchSubscription takes exactly one of the bodies that Polar knows.
+func patchSubscription(c *call) (int, any, error) {
+	b, id := c.b, c.params["id"]
+	has := func(name string) bool { _, ok := c.body[name]; return ok }
+	switch {
+	case has("revoke"):
+		if err := c.only("revoke", "customer_cancellation_reason", "customer_cancellation_comment"); err != nil {
+			return 0, nil, err
+		}
+		if err := c.literal("revoke", "true"); err != nil {
+			return 0, nil, err
+		}
+		return c.subscription(b.Revoke(id))
+	case has("cancel_at_period_end"):
+		return c.patchCancel(id, "customer_cancellation_reason", "customer_cancellation_comment")
+	case has("pause_at_period_end"):
+		return c.patchPause(id)
+	case has("resume"):
+		return c.patchResume(id)
+	case has("pending_update"):
+		return c.patchPending(id)
+	case has("current_billing_period_end"):
+		if err := c.only("current_billing_period_end"); err != nil {
+			return 0, nil, err
+		}
+		end, err := field[time.Time](c, "current_billing_period_end")
+		if err != nil {
+			return 0, nil, err
+		}
+		return c.subscription(b.EndPeriodAt(id, end.UTC()))
+	case has("product_id"), has("discount_id"), has("trial_end"), has("metadata"), has("proration_behavior"):
+		return c.patchPlan(id)
+	}
+	for name := range c.body {
+		return 0, nil, c.only("product_id", name+"?")
+	}
+	return c.subscription(b.change(id, func(t *tx, s *Subscription) error { t.save(s); return nil }))
+}
+
+func (c *call) literal(name, want string) error {
+	if string(c.body[name]) != want {
+		return requestError("literal_error", "Input should be "+want, c.body[name], "body", name)
+	}
+	return nil
+}
+
+var cancellationReasons = []string{
+	"", "customer_service", "low_quality", "missing_features", "switched_service", "too_complex", "too_expensive", "unused", "other",
+}
+
+func (c *call) patchCancel(id, reasonName, commentName string) (int, any, error) {
+	if err := c.only("cancel_at_period_end", reasonName, commentName); err != nil {
+		return 0, nil, err
+	}
+	cancel, err := field[bool](c, "cancel_at_period_end")
+	if err != nil {
+		return 0, nil, err
+	}
+	var reason, comment string
+	if err := readFields(c, map[string]*string{reasonName: &reason, commentName: &comment}); err != nil {
+		return 0, nil, err
+	}
+	if !slices.Contains(cancellationReasons, reason) {
+		return 0, nil, requestError("enum", "Input should be a cancellation reason", reason, "body", reasonName)
+	}
+	if !cancel {
+		return c.subscription(c.b.Uncancel(id))
+	}
+	return c.subscription(c.b.Cancel(id, reason, comment))
+}
+
+func (c *call) patchPause(id string) (int, any, error) {
+	if err := c.only("pause_at_period_end", "resumes_at"); err != nil {
+		return 0, nil, err
+	}
+	pause, err := field[bool](c, "pause_at_period_end")
+	if err != nil {
+		return 0, nil, err
+	}
+	resumes, err := field[*time.Time](c, "resumes_at")
+	if err != nil {
+		return 0, nil, err
+	}
+	if !pause {
+		return c.subscription(c.b.Unpause(id))
+	}
+	return c.subscription(c.b.Pause(id, resumes))
+}
+
+func (c *call) patchResume(id string) (int, any, error) {
+	if err := c.only("resume"); err != nil {
+		return 0, nil, err
+	}
+	if err := c.literal("resume", "true"); err != nil {
+		return 0, nil, err
+	}
+	return c.subscription(c.b.Resume(id))
+}
+
+func (c *call) patchPending(id string) (int, any, error) {
+	if err := c.only("pending_update"); err != nil {
+		return 0, nil, err
+	}
+	if err := c.literal("pending_update", "null"); err != nil {
+		return 0, nil, err
+	}
+	return c.subscription(c.b.DropPending(id))
+}
+
+// patchPlan is the body with the product, the end of the trial, the metadata.
+func (c *call) patchPlan(id string) (int, any, error) {
+	if err := c.only("product_id", "proration_behavior", "discount_id", "trial_end", "metadata"); err != nil {
+		return 0, nil, err
+	}
+	var product, proration, discount string
+	if err := readFields(c, map[string]*string{"product_id": &product, "proration_behavior": &proration, "discount_id": &discount}); err != nil {
+		return 0, nil, err
+	}
+	if proration == "" {
+		proration = "prorate" // the organization's setting
+	}
+	if !slices.Contains([]string{"invoice", "prorate", "next_period", "reset"}, proration) {
+		return 0, nil, requestError("enum", "Input should be 'invoice', 'prorate', 'next_period' or 'reset'", proration, "body", "proration_behavior")
+	}
+	if discount != "" {
+		return 0, nil, invalid("Discount does not exist.", discount, "discount_id")
+	}
+	trial, err := c.trialEnd()
+	if err != nil {
+		return 0, nil, err
+	}
+	metadata, err := field[map[string]any](c, "metadata")
+	if err != nil {
+		return 0, nil, err
+	}
+	if product != "" && !isUUID(product) {
+		return 0, nil, requestError("uuid_parsing", "Input should be a valid UUID", product, "body", "product_id")
+	}
+	if metadata != nil {
+		if _, err := c.b.SetMetadata(id, metadata); err != nil || product == "" && trial == nil {
+			s, _ := c.b.Subscription(id)
+			return c.subscription(s, err)
+		}
+	}
+	if trial != nil {
+		return c.subscription(c.b.EndTrialAt(id, *trial))
+	}
+	if product == "" {
+		return c.subscription(c.b.change(id, func(t *tx, s *Subscription) error { t.save(s); return nil }))
+	}
+	return c.subscription(c.b.ChangePlan(id, product, proration))
+}
+
+func (c *call) trialEnd() (*time.Time, error) {
+	raw, ok := c.body["trial_end"]
+	if !ok {
+		return nil, nil
+	}
+	var word string
+	if json.Unmarshal(raw, &word) == nil && word == "now" {
+		now := c.b.Now()
+		return &now, nil
+	}
+	return field[*time.Time](c, "trial_end")
+}
+
+func portalScope(c *call) (Subscription, error) {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	s, ok := c.b.subs.seen(c.params["id"], c.at)
+	if !ok || s.CustomerID != c.session.customerID {
+		return s, notFound() // another customer's is not there
+	}
+	return s, nil
+}
+
+func portalList(c *call) (int, any, error) {
+	return c.read(func(b *Box) (any, error) {
+		return list(c, listing[Subscription]{
+			rows: b.subs.ofSeen(c.session.customerID, c.at), order: "-started_at",
+			filters: map[string]func(*Subscription) string{
+				"product_id": func(s *Subscription) string { return s.ProductID },
+				"active":     func(s *Subscription) string { return strconv.FormatBool(s.Active()) },
+			},
+			sorts: b.subscriptionSorts(), render: b.portalSubscription,
+		})
+	})
+}
+
+func portalGet(c *call) (int, any, error) {
+	s, err := portalScope(c)
+	return c.portal(s, err)
+}
+
+func (c *call) portal(s Subscription, err error) (int, any, error) {
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.read(func(b *Box) (any, error) { return b.portalSubscription(&s), nil })
+}
+
+func portalCancel(c *call) (int, any, error) {
+	s, err := portalScope(c)
+	if err == nil {
+		s, err = c.b.Cancel(s.ID, "", "")
+	}
+	return c.portal(s, err)
+}
+
+// portalPatch takes the bodies that a customer may send.
+func portalPatch(c *call) (int, any, error) {
+	s, err := portalScope(c)
+	if err != nil {
+		return 0, nil, err
+	}
+	has := func(name string) bool { _, ok := c.body[name]; return ok }
+	switch {
+	case has("product_id"):
+		if err = c.only("product_id"); err == nil {
+			var product string
+			if product, err = field[string](c, "product_id"); err == nil {
+				s, err = c.b.ChangePlan(s.ID, product, "prorate")
+			}
+		}
+	case has("cancel_at_period_end"):
+		_, _, err = c.patchCancel(s.ID, "cancellation_reason", "cancellation_comment")
+	case has("pause_at_period_end"):
+		_, _, err = c.patchPause(s.ID)
+	case has("resume"):
+		_, _, err = c.patchResume(s.ID)
+	case has("pending_update"):
+		_, _, err = c.patchPending(s.ID)
+	default:
+		err = c.only("product_id")
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	s, _ = c.b.Subscription(s.ID)
+	return c.portal(s, nil)
+}
+
+func createSession(c *call) (int, any, error) {
+	var id, external, back string
+	if err := readFields(c, map[string]*string{"customer_id": &id, "external_customer_id": &external, "return_url": &back}); err != nil {
+		return 0, nil, err
+	}
+	b := c.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	name, given := "customer_id", id
+	if id == "" {
+		name, given = "external_customer_id", external
+		id = b.externals[external]
+	}
+	x, ok := b.customers.get(id)
+	if !ok || x.DeletedAt != nil {
+		return 0, nil, invalid("Customer does not exist.", given, name) // 422, not 404
+	}
+	s := b.newSession(id, back)
+	return http.StatusCreated, with(s.Row.json(), obj{
+		"token": s.token, "expires_at": stamp(s.expires), "return_url": text(back),
+		"customer_portal_url": b.portalURL(s.token), "customer_id": id, "customer": b.customerJSON(&x),
+	}), nil
+}
+
+func (b *Box) portalURL(token string) string {
+	return b.base + "/" + b.org.Slug + "/portal?customer_session_token=" + token
+}

@@ -1,0 +1,216 @@
+package box
+
+import (
+	"maps"
+	"strings"
+	"time"
+)
+
+// checkoutTTL is how long a checkout can be paid.
+const checkoutTTL = 24 * time.Hour
+
+// CreateCheckout opens a checkout session, as POST /v1/checkouts/ does.
+func (b *Box) CreateCheckout(c Checkout) (Checkout, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.createCheckout(c)
+}
+
+func (b *Box) createCheckout(c Checkout) (Checkout, error) {
+	if len(c.ProductIDs) == 0 {
+		return c, invalid("List should have at least 1 item after validation, not 0", []string{}, "products")
+	}
+	for i, id := range c.ProductIDs {
+		if p, ok := b.products.get(id); !ok || p.Archived {
+			return c, invalid("Product does not exist.", id, "products", i)
+		}
+	}
+	if c.CustomerID != "" {
+		known, ok := b.customers.get(c.CustomerID)
+		if !ok || known.DeletedAt != nil {
+			return c, invalid("Customer does not exist.", c.CustomerID, "customer_id")
+		}
+		c.CustomerEmail, c.CustomerName = known.Email, known.Name
+	} else if known, ok := b.customerByExternal(c.ExternalCustomerID); ok {
+		c.CustomerID = known.ID
+		if c.CustomerEmail == "" {
+			c.CustomerEmail, c.CustomerName = known.Email, known.Name
+		}
+	}
+	c.Row, c.Status = b.newRow(), "open"
+	c.ClientSecret = b.newToken("polar_c_")
+	b.secrets[c.ClientSecret] = c.ID
+	c.ExpiresAt = c.CreatedAt.Add(checkoutTTL)
+	c.URL = b.base + "/checkout/" + c.ClientSecret
+	if c.SuccessURL == "" {
+		c.SuccessURL = c.URL + "/confirmation"
+	}
+	c.SuccessURL = replaceCheckoutID(c.SuccessURL, c.ID)
+	b.transact(func(t *tx) {
+		insert(t, &b.checkouts, &c)
+		t.emit("checkout.created", b.checkoutJSON(&c))
+	})
+	b.job(c.ExpiresAt, false, func(t *tx) {
+		if now, _ := b.checkouts.get(c.ID); now.Status == "open" {
+			now.Status = "expired"
+			update(t, &b.checkouts, &now)
+			t.emitCheckout(&now)
+		}
+	})
+	return c, nil
+}
+
+func replaceCheckoutID(url, id string) string {
+	return strings.NewReplacer("{CHECKOUT_ID}", id, "%7BCHECKOUT_ID%7D", id, "%7bCHECKOUT_ID%7d", id).Replace(url)
+}
+
+// Payment is what the buyer enters on the checkout page.
+type Payment struct {
+	Email, Name string
+	Declined    bool // the card
+}
+
+// Confirm is the buyer who presses the button of a checkout.
+func (b *Box) Confirm(checkoutID string, p Payment) (Checkout, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c, ok := b.checkouts.get(checkoutID)
+	if !ok {
+		return c, notFound()
+	}
+	if c.Status != "open" {
+		return c, forbidden("NotOpenCheckout", "Checkout is not open.")
+	}
+	if c.CustomerEmail == "" {
+		c.CustomerEmail = p.Email
+	}
+	if p.Name != "" {
+		c.CustomerName = p.Name
+	}
+	if c.CustomerEmail == "" {
+		return c, invalid("Field required", nil, "customer_email")
+	}
+	product, _ := b.products.get(c.ProductIDs[0])
+	buyer, known, err := b.buyerOf(&c)
+	if err != nil {
+		return c, err
+	}
+	if known && product.Interval != "" && !b.options.AllowMultiple {
+		for _, s := range b.subs.of(buyer.ID) {
+			if s.Billable() {
+				return c, forbidden("AlreadyActiveSubscriptionError", "You already have an active subscription.")
+			}
+		}
+	}
+	b.transact(func(t *tx) { t.confirm(&c, &buyer, known) })
+	if p.Declined && product.Price.Amount > 0 {
+		b.transact(func(t *tx) {
+			c.Status = "open"
+			update(t, &b.checkouts, &c)
+			t.emitCheckout(&c)
+		})
+		return c, paymentFailed()
+	}
+	b.transact(func(t *tx) { t.succeed(&c, &buyer, &product) })
+	return c, nil
+}
+
+// buyerOf finds the customer of a checkout. A customer with the same e-mail
+// gets the order, and then the external id is dropped: that is Polar's way.
+func (b *Box) buyerOf(c *Checkout) (Customer, bool, error) {
+	if known, ok := b.customers.get(c.CustomerID); ok && known.DeletedAt == nil {
+		if c.ExternalCustomerID != "" && foldEmail(known.Email) != foldEmail(c.CustomerEmail) {
+			return known, true, mismatch(c.ExternalCustomerID)
+		}
+		return known, true, nil
+	}
+	if known, ok := b.customerByExternal(c.ExternalCustomerID); ok {
+		if foldEmail(known.Email) != foldEmail(c.CustomerEmail) {
+			return known, true, mismatch(c.ExternalCustomerID)
+		}
+		return known, true, nil
+	}
+	if known, ok := b.customerByEmail(c.CustomerEmail); ok {
+		return known, true, nil
+	}
+	return Customer{ExternalID: c.ExternalCustomerID, Email: c.CustomerEmail, Name: c.CustomerName, Metadata: c.CustomerMetadata}, false, nil
+}
+
+func (t *tx) confirm(c *Checkout, buyer *Customer, known bool) {
+	c.customerAddress = &Address{Country: "FR"}
+	buyer.Address, buyer.PaymentMethodID, buyer.declines = c.customerAddress, t.b.newID(), false
+	if known {
+		update(t, &t.b.customers, buyer)
+		t.b.customerJob(buyer.ID, "updated")
+	} else {
+		t.addCustomer(buyer)
+	}
+	c.CustomerID, c.Status, c.paymentMethod = buyer.ID, "confirmed", "card"
+	update(t, &t.b.checkouts, c)
+	t.emitCheckout(c)
+}
+
+func (t *tx) succeed(c *Checkout, buyer *Customer, p *Product) {
+	order := Order{Amount: p.Price.Amount, BillingReason: "purchase", CustomerID: buyer.ID, ProductID: p.ID, PriceID: p.Price.ID, CheckoutID: c.ID, Metadata: c.Metadata}
+	var s *Subscription
+	if p.Interval != "" {
+		s = t.subscribe(buyer.ID, p, c)
+		order.SubscriptionID, order.BillingReason = s.ID, "subscription_create"
+		c.SubscriptionID = s.ID
+		if s.TrialEnd != nil {
+			order.Amount = 0
+			c.TrialEnd = s.TrialEnd
+		}
+	}
+	order.Status = "paid"
+	t.addOrder(&order)
+	t.emitOrder(&order, "created", "updated", "paid")
+	c.Status = "succeeded"
+	update(t, &t.b.checkouts, c)
+	t.emitCheckout(c)
+	if s != nil {
+		t.b.bookkeep(s.ID)
+		t.b.grantJob(s.ID)
+	} else {
+		t.b.orderGrantJob(order.ID)
+	}
+}
+
+func (t *tx) subscribe(customerID string, p *Product, c *Checkout) *Subscription {
+	s := Subscription{Row: t.b.newRow(), CustomerID: customerID, ProductID: p.ID, CheckoutID: c.ID, Metadata: maps.Clone(c.Metadata), Status: "active"}
+	s.setPlan(p)
+	s.StartedAt, s.CurrentPeriodStart = &s.CreatedAt, s.CreatedAt
+	s.CurrentPeriodEnd = interval(s.CreatedAt, p.Interval, p.IntervalCount)
+	if p.TrialInterval != "" && c.AllowTrial {
+		end := interval(s.CreatedAt, p.TrialInterval, p.TrialCount)
+		s.Status, s.TrialStart, s.TrialEnd, s.CurrentPeriodEnd = "trialing", &s.CreatedAt, &end, end
+	}
+	insert(t, &t.b.subs, &s)
+	t.b.scheduleDue(&s)
+	t.emitSubscription(&s, "created", "active", "updated")
+	return &s
+}
+
+func (s *Subscription) setPlan(p *Product) {
+	s.ProductID, s.Amount, s.Currency = p.ID, p.Price.Amount, p.Price.Currency
+	s.Interval, s.IntervalCount = p.Interval, p.IntervalCount
+}
+
+// bookkeep is a change of the row that nobody is told of, as Polar's scheduler
+// makes after each purchase and renewal.
+func (b *Box) bookkeep(subscriptionID string) {
+	b.job(b.Now().Add(jobDelay/2), true, func(t *tx) {
+		if s, ok := b.subs.get(subscriptionID); ok {
+			update(t, &b.subs, &s)
+		}
+	})
+}
+
+// Buy is a whole purchase: a checkout for the person, paid at once.
+func (b *Box) Buy(externalID, email, productID string) (Checkout, error) {
+	c, err := b.CreateCheckout(Checkout{ProductIDs: []string{productID}, ExternalCustomerID: externalID, CustomerEmail: email, AllowTrial: true})
+	if err != nil {
+		return c, err
+	}
+	return b.Confirm(c.ID, Payment{})
+}

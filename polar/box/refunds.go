@@ -1,0 +1,81 @@
+package box
+
+import "net/http"
+
+// Refund gives money back, as POST /v1/refunds/ does. An amount of zero is
+// all that is left. A subscription and its benefits are untouched.
+func (b *Box) Refund(r Refund) (Refund, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, ok := b.orders.get(r.OrderID)
+	if !ok {
+		return r, invalid("Order not found.", r.OrderID, "order_id")
+	}
+	if r.RevokeBenefits && o.SubscriptionID != "" {
+		return r, &Error{Status: http.StatusBadRequest, Code: "RevokeSubscriptionBenefitsProhibited", Detail: "Subscription benefits are not revoked by a refund. Cancel the subscription."}
+	}
+	r.SubscriptionID = o.SubscriptionID
+	return b.refund(r, &o)
+}
+
+func (b *Box) refund(r Refund, o *Order) (Refund, error) {
+	left := o.Amount - o.Refunded
+	if !o.paid() || left <= 0 {
+		return r, forbidden("RefundedAlready", "Order is already fully refunded.")
+	}
+	if r.Amount == 0 {
+		r.Amount = left
+	}
+	if r.Amount < 0 || r.Amount > left {
+		return r, &Error{Status: http.StatusBadRequest, Code: "RefundAmountTooHigh", Detail: "Refund amount exceeds the remaining order balance."}
+	}
+	if r.Reason == "" {
+		r.Reason = "customer_request"
+	}
+	r.Status, r.Currency, r.CustomerID, r.Tax = "succeeded", o.Currency, o.CustomerID, taxOf(r.Amount)
+	b.transact(func(t *tx) {
+		insert(t, &b.refunds, &r)
+		t.emit("refund.created", b.refundJSON(&r))
+		o.Refunded += r.Amount
+		o.RefundedTax += r.Tax
+		o.Status = "partially_refunded"
+		if o.Refunded >= o.Amount {
+			o.Status = "refunded"
+		}
+		update(t, &b.orders, o)
+		t.emitOrder(o, "updated", "refunded")
+		if r.RevokeBenefits {
+			b.revokeOrderJob(o.ID, o.CustomerID)
+		}
+	})
+	return r, nil
+}
+
+// PreventDispute is a chargeback that Polar prevents by a refund. The refund
+// names no subscription and wants the benefits revoked; only grants of the
+// order itself go.
+func (b *Box) PreventDispute(orderID string) (Refund, error) {
+	return b.dispute(orderID, "prevented")
+}
+
+// LoseDispute is a chargeback that the merchant has lost. There is no event
+// for a dispute; the money goes back in no refund.
+func (b *Box) LoseDispute(orderID string) error {
+	_, err := b.dispute(orderID, "lost")
+	return err
+}
+
+func (b *Box) dispute(orderID, status string) (Refund, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o, ok := b.orders.get(orderID)
+	if !ok || !o.paid() {
+		return Refund{}, notFound()
+	}
+	d := Dispute{Row: b.newRow(), Status: status, Amount: o.Amount, Tax: o.Tax, Currency: o.Currency, OrderID: o.ID, CustomerID: o.CustomerID, PaymentID: b.newID()}
+	b.disputes.put(d.ID, b.Now(), d)
+	if status == "lost" {
+		return Refund{}, nil
+	}
+	return b.refund(Refund{OrderID: o.ID, Reason: "dispute_prevention", RevokeBenefits: true, DisputeID: d.ID}, &o)
+}
