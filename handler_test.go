@@ -118,6 +118,32 @@ func TestTokenOfTheSite(t *testing.T) {
 	}
 }
 
+// TestAnswersOfNobody: what answers without a word of its own, or leaves the
+// answer to Caddy's error routes, is private all the same.
+func TestAnswersOfNobody(t *testing.T) {
+	app, ctx := provisioned(t, "plan pro "+testProduct)
+	take(t, app.Gateways["default"], activeNow(t))
+	gate := &Gate{Plans: []string{"pro"}}
+	if err := gate.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for name, failure := range map[string]error{
+		"nothing":  nil,
+		"an error": caddyhttp.Error(http.StatusTeapot, nil),
+	} {
+		r := mustRequest(t, "http://localhost/x")
+		r.Header.Set("Authorization", "Bearer "+token(t, testUser, nil))
+		w := newRecorder()
+		err := gate.ServeHTTP(w, prepared(r, w), handlerFunc(func(http.ResponseWriter, *http.Request) error { return failure }))
+		if (err == nil) != (failure == nil) {
+			t.Fatal(err)
+		}
+		if cache, vary := w.Header().Get("Cache-Control"), w.Header().Get("Vary"); cache != "private" || vary != "Authorization" {
+			t.Errorf("%s: Cache-Control %q, Vary %q", name, cache, vary)
+		}
+	}
+}
+
 func TestTwoGatewaysAtOnePath(t *testing.T) {
 	config, err := adapt(in("jwt secret "+testJWTSecret+"\n}\npolar other {\njwt secret "+testJWTSecret, "polar\npolar other"))
 	if err != nil {
