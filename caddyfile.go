@@ -29,6 +29,7 @@ func init() {
 //		plan            <name> <product id>...
 //		plan            <name> { ... }
 //		grace           { ... }
+//		checkout        { ... }
 //		on_unavailable  refuse|allow
 //		return_to       <host>...
 //		headers         <prefix>
@@ -110,6 +111,7 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			g.Grace, err = parseGrace(d)
 			return err
 		},
+		"checkout":       g.parseCheckout,
 		"on_unavailable": oneOf(&g.OnUnavailable, policyRefuse, policyAllow),
 		"return_to":      g.parseReturnTo,
 		"headers":        checked(&g.Headers, checkPrefix),
@@ -230,6 +232,23 @@ func (g *Gateway) parseStore(d *caddyfile.Dispenser) error {
 	}
 	g.StoreRaw = caddyconfig.JSONModuleObject(unm, "module", module, nil)
 	return nil
+}
+
+// parseCheckout reads what the checkout route allows.
+func (g *Gateway) parseCheckout(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.Errf("unexpected %q: checkout takes a block", d.Val())
+	}
+	var several, email string
+	err := subdirectives(d, map[string]func(*caddyfile.Dispenser) error{
+		"multiple_subscriptions": oneOf(&several, "on", "off"),
+		"email_from_body":        oneOf(&email, "on", "off"),
+	})
+	g.Checkout = &Checkout{MultipleSubscriptions: several == "on"}
+	if email != "" {
+		g.Checkout.EmailFromBody = new(email == "on")
+	}
+	return err
 }
 
 func (g *Gateway) parseJWT(d *caddyfile.Dispenser) error {

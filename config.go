@@ -73,6 +73,9 @@ type Gateway struct {
 	// confirmation is missing.
 	Grace *Grace `json:"grace,omitempty"`
 
+	// Checkout is what the checkout route allows.
+	Checkout *Checkout `json:"checkout,omitempty"`
+
 	// OnUnavailable is "refuse" (default: 503) or "allow", for when the store
 	// cannot be read or a user who had access cannot be confirmed.
 	OnUnavailable string `json:"on_unavailable,omitempty"`
@@ -93,6 +96,9 @@ type Gateway struct {
 	names    headerNames
 	metrics  gatewayMetrics
 	vary     string
+	limiter  string // its key in the pool
+	origins  *http.CrossOriginProtection
+	streams  streams
 
 	short, long atomic.Int64 // bytes of unverified webhook bodies: see maxInFlight
 
@@ -178,6 +184,29 @@ type Grace struct {
 	Canceled *caddy.Duration `json:"canceled,omitempty"`
 }
 
+// Checkout is what the checkout route allows.
+type Checkout struct {
+	// MultipleSubscriptions lets a user buy a second subscription beside one
+	// that is billed. The organization's settings at Polar must allow it too.
+	// Default: false.
+	MultipleSubscriptions bool `json:"multiple_subscriptions,omitempty"`
+
+	// EmailFromBody is false when an e-mail in the request must not be filled
+	// in for the buyer. One that the token verifies always goes first.
+	// Default: true.
+	EmailFromBody *bool `json:"email_from_body,omitempty"`
+}
+
+// sales is the same as the gateway wants it, with the defaults.
+func (c *Checkout) sales() gateway.Sales {
+	if c == nil {
+		return gateway.Sales{}
+	}
+	return gateway.Sales{
+		Several: c.MultipleSubscriptions, NoBodyEmail: c.EmailFromBody != nil && !*c.EmailFromBody,
+	}
+}
+
 func (g *Gateway) provision(ctx caddy.Context, name string) error {
 	g.name, g.logger = name, ctx.Logger().With(zap.String("gateway", name))
 	if !nameRE.MatchString(name) {
@@ -195,11 +224,14 @@ func (g *Gateway) provision(ctx caddy.Context, name string) error {
 	if core.Store, err = g.openStore(ctx); err != nil {
 		return err
 	}
+	if err := g.takeLimiter(&core); err != nil {
+		return err
+	}
 	if g.core, err = gateway.New(core); err != nil {
 		return err
 	}
 	if core.AccessToken == "" {
-		g.logger.Warn("no access_token: the gateway knows what webhooks tell it and cannot ask Polar to confirm anything")
+		g.logger.Warn("no access_token: the gateway knows what webhooks tell it; it cannot ask Polar to confirm anything, and the routes checkout, portal, products and changing a subscription answer 503")
 	}
 	if len(core.WebhookSecrets) == 0 {
 		g.logger.Warn("no webhook_secret: the webhook route answers 503")
@@ -211,6 +243,10 @@ func (g *Gateway) cleanup() error {
 	if g.verifier != nil {
 		g.verifier.Close()
 	}
+	if g.core != nil {
+		g.core.Close()
+	}
+	g.dropLimiter()
 	if g.store != nil {
 		return g.store.Release()
 	}
@@ -219,7 +255,11 @@ func (g *Gateway) cleanup() error {
 
 // coreConfig checks the configuration and resolves what is secret in it.
 func (g *Gateway) coreConfig() (gateway.Config, error) {
-	c := gateway.Config{Name: g.name, Logger: g.logger}
+	c := gateway.Config{
+		Name: g.name, Logger: g.logger, Sales: g.Checkout.sales(),
+		APIVersion: orDefault(g.APIVersion, polar.DefaultVersion),
+		OnCall:     g.metrics.called, OnVersionGone: g.metrics.versionGone,
+	}
 	steps := []func(*gateway.Config) error{
 		g.checkWords, g.resolveServer, g.resolveToken, g.resolveWebhookSecrets, g.resolvePlans,
 	}
@@ -248,15 +288,13 @@ func (g *Gateway) checkWords(c *gateway.Config) error {
 	if err := checkPolicy("on_unavailable", g.OnUnavailable); err != nil {
 		return err
 	}
-	for _, host := range g.ReturnTo {
-		if err := checkHost(host); err != nil {
-			return err
-		}
+	var err error
+	if g.origins, err = makeOrigins(g.ReturnTo); err != nil {
+		return err
 	}
 	if g.OrganizationID == "" {
 		return nil
 	}
-	var err error
 	c.Organization, err = expand("organization_id", g.OrganizationID)
 	return err
 }

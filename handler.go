@@ -340,7 +340,9 @@ func (g *Gate) refuseUser(w http.ResponseWriter, r *http.Request, v *visit, d de
 		zap.String("reason", string(v.decision.Reason)),
 		zap.String("user_hash", v.gateway.core.HashUser(v.identity.User)))
 	v.expose(r, false)
-	return g.refuse(w, r, v, refusalOf(&v.decision, d.plans))
+	p := refusalOf(&v.decision, d.plans)
+	v.guide(r, d.plans, p)
+	return g.refuse(w, r, v, p)
 }
 
 // Interface guards

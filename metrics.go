@@ -2,11 +2,13 @@ package caddypolar
 
 import (
 	"errors"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
+	"github.com/caddy-polar/caddy-polar/polar"
 )
 
 // The collectors outlive configurations, so that their values survive reloads.
@@ -28,6 +30,16 @@ var (
 		Buckets: []float64{.1, .5, 1, 2, 5, 15, 60, 300, 1800, 7200, 86400},
 	}, []string{"gateway"})
 
+	apiRequestsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_polar_api_requests_total",
+		Help: "Requests to Polar's API, by endpoint and status (0: no answer).",
+	}, []string{"gateway", "endpoint", "status"})
+
+	apiVersionGone = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "caddy_polar_api_version_gone",
+		Help: "1 once Polar no longer serves the configured api_version.",
+	}, []string{"gateway"})
+
 	tokensTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_polar_tokens_total",
 		Help: "Tokens looked for in requests, by result.",
@@ -38,7 +50,9 @@ func registerMetrics(registry *prometheus.Registry) error {
 	if registry == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{decisionsTotal, webhooksTotal, webhookAgeSeconds, tokensTotal} {
+	for _, c := range []prometheus.Collector{
+		decisionsTotal, webhooksTotal, webhookAgeSeconds, apiRequestsTotal, apiVersionGone, tokensTotal,
+	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -68,6 +82,7 @@ func newGatewayMetrics(name string) gatewayMetrics {
 		allowed: make(map[entitlement.Reason]prometheus.Counter),
 		refused: make(map[entitlement.Reason]prometheus.Counter),
 	}
+	apiVersionGone.WithLabelValues(name).Set(0)
 	m.tokens[tokenValid] = tokensTotal.WithLabelValues(tokenValid)
 	for _, code := range []string{codeTokenMissing, codeTokenInvalid, codeTokenExpired} {
 		m.tokens[code] = tokensTotal.WithLabelValues(code)
@@ -101,4 +116,13 @@ func (m *gatewayMetrics) received(r gateway.Receipt) {
 	if r.Age > 0 {
 		m.age.Observe(r.Age.Seconds())
 	}
+}
+
+// called counts a call of Polar's API. The endpoint is a template without ids.
+func (m *gatewayMetrics) called(c polar.Call) {
+	apiRequestsTotal.WithLabelValues(m.gateway, c.Method+" "+c.Path, strconv.Itoa(c.Status)).Inc()
+}
+
+func (m *gatewayMetrics) versionGone() {
+	apiVersionGone.WithLabelValues(m.gateway).Set(1)
 }

@@ -1,9 +1,9 @@
 package caddypolar
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -29,6 +29,28 @@ const (
 	codeNotConfigured = "not_configured"
 	codeNotFound      = "not_found"
 	codeWrongMethod   = "method_not_allowed"
+
+	codeCrossOrigin   = "cross_origin"
+	codeNotNavigation = "not_a_navigation"
+	codeBadReturn     = "bad_return_to"
+	codeTooMany       = "too_many_requests"
+
+	codeUnknownProduct      = "unknown_product"
+	codeUnknownPlan         = "unknown_plan"
+	codeUnknownSubscription = "unknown_subscription"
+	codeSeveral             = "several_subscriptions"
+	codeNoCustomer          = "no_customer"
+	codeNotLinked           = "customer_not_linked"
+	codePaymentDue          = string(entitlement.ObstaclePaymentDue)
+	codeSubscribed          = string(entitlement.ObstacleSubscribed)
+
+	codeInvalidInput        = "invalid_input"
+	codePaymentFailed       = "payment_failed"
+	codeConflict            = "conflict"
+	codeChangeRefused       = "change_refused"
+	codeProviderRejected    = "provider_rejected"
+	codeProviderUnavailable = "provider_unavailable"
+	codeProviderTimeout     = "provider_timeout"
 )
 
 // docsURL is where each code has its entry.
@@ -52,6 +74,28 @@ var messages = map[string]message{
 	codeNotConfigured: {"Not configured", "The gateway lacks the setting that this route needs."},
 	codeNotFound:      {"No such route", "There is nothing at this address."},
 	codeWrongMethod:   {"Method not allowed", "See the Allow header."},
+
+	codeCrossOrigin:   {"Cross-origin request refused", "Another site may not use your login here. Its host has to stand in return_to."},
+	codeNotNavigation: {"Not a navigation", "This address is to be followed as a link, or called with POST."},
+	codeBadReturn:     {"Bad return address", "The address to return to must be on this site or on a host that return_to allows."},
+	codeTooMany:       {"Too many requests", "Try again in a moment."},
+
+	codeUnknownProduct:      {"No such product", "No plan sells this product."},
+	codeUnknownPlan:         {"No such plan", "There is no plan of this name."},
+	codeUnknownSubscription: {"No such subscription", "You have no current subscription of this id."},
+	codeSeveral:             {"Which subscription?", "You have several subscriptions: name one by its id."},
+	codeNoCustomer:          {"No customer yet", "There is nothing bought in your name yet."},
+	codeNotLinked:           {"The customer account is not linked", "Your purchase stands under a customer account that may not be yours alone. Contact the seller."},
+	codePaymentDue:          {"A payment is due", "Your subscription waits for its payment. Update the payment method to go on."},
+	codeSubscribed:          {"Already subscribed", "You have this, or another subscription that is billed. Change it instead of buying a second one."},
+
+	codeInvalidInput:        {"Invalid input", "Polar does not accept this: see fields."},
+	codePaymentFailed:       {"The payment failed", "Check the payment method and try again."},
+	codeConflict:            {"Not possible now", "Something else is changing this subscription, or its state does not allow it. Try again in a moment."},
+	codeChangeRefused:       {"The change was refused", "The seller's settings or the subscription's state do not allow this."},
+	codeProviderRejected:    {"The payment provider refused", "This is a mistake in the configuration of this site. Its operator finds the cause in the log."},
+	codeProviderUnavailable: {"The payment provider cannot be reached", "Try again in a moment."},
+	codeProviderTimeout:     {"The payment provider did not answer in time", "Try again in a moment."},
 
 	string(entitlement.ReasonNoSubscription):  {"A subscription is required", "This needs a subscription or purchase that you do not have."},
 	string(entitlement.ReasonPlanRequired):    {"Another plan is required", "Your plan does not include this."},
@@ -89,7 +133,21 @@ type problem struct {
 	NextStep  entitlement.NextStep `json:"nextStep,omitempty"`
 	RequestID string               `json:"requestId,omitempty"`
 
-	cache string // the answer's Cache-Control
+	// The address of the next step, where it can succeed.
+	CheckoutURL string `json:"checkoutUrl,omitempty"`
+	PortalURL   string `json:"portalUrl,omitempty"`
+	ChangeURL   string `json:"changeUrl,omitempty"`
+
+	// Fields are Polar's complaints about the input.
+	Fields []fieldView `json:"fields,omitempty"`
+
+	cache string        // the answer's Cache-Control
+	retry time.Duration // Retry-After
+}
+
+type fieldView struct {
+	Field   string `json:"field"`
+	Message string `json:"message"`
 }
 
 func newProblem(status int, code string) *problem {
@@ -103,6 +161,18 @@ func newProblem(status int, code string) *problem {
 // with says more about this one case. The text must be fit for anybody.
 func (p *problem) with(detail string) *problem {
 	p.Detail = detail
+	return p
+}
+
+// naming says which field is wrong in the sentence that every client reads.
+func (p *problem) naming(text string) *problem {
+	p.Error = text
+	return p
+}
+
+// after says when to try again.
+func (p *problem) after(wait time.Duration) *problem {
+	p.retry = wait
 	return p
 }
 
@@ -134,8 +204,9 @@ func (p *problem) head(h http.Header) {
 			challenge = `Bearer error="invalid_token"`
 		}
 		h.Set("WWW-Authenticate", challenge)
-	case http.StatusServiceUnavailable:
-		h.Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		wait := cmp.Or(p.retry, retryAfter)
+		h.Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
 	}
 }
 
@@ -202,20 +273,6 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, v *visit, p *probl
 // returnTo is what the address that was asked for takes the place of.
 const returnTo = "{return_to}"
 
-// originalURL is the address that the visitor asked for.
-func originalURL(r *http.Request) string {
-	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	if !ok {
-		original = *r
-	}
-	scheme := "http"
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	if r.TLS != nil || trusted && r.Header.Get("X-Forwarded-Proto") == "https" {
-		scheme = "https"
-	}
-	return scheme + "://" + r.Host + original.URL.RequestURI()
-}
-
 // isNavigation says whether a browser asks for a page to show.
 func isNavigation(r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -225,30 +282,6 @@ func isNavigation(r *http.Request) bool {
 		return mode == "navigate"
 	}
 	return strings.Contains(r.Header.Get("Accept"), "text/html")
-}
-
-var page = template.Must(template.New("refusal").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{.Title}}</title></head>
-<body><h1>{{.Title}}</h1><p>{{.Detail}}</p>
-<p><small>{{.Code}}{{with .RequestID}} · {{.}}{{end}}</small></p></body></html>
-`))
-
-// page answers a browser with a short plain page.
-func (p *problem) page(w http.ResponseWriter, r *http.Request) error {
-	p.head(w.Header())
-	p.RequestID = requestID(r)
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	w.WriteHeader(p.Status)
-	if r.Method == http.MethodHead {
-		return nil
-	}
-	return page.Execute(w, p)
 }
 
 // addVary adds names to Vary that are not there yet.

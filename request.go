@@ -40,8 +40,9 @@ func (*requestState) String() string { return "" }
 type visit struct {
 	state   *requestState
 	gateway *Gateway
-	next    *visit // of another gateway
-	now     time.Time
+	next    *visit    // of another gateway
+	local   time.Time // this machine's clock, by which tokens expire
+	now     time.Time // Polar's, by which periods end
 
 	identified bool
 	identity   identity.Identity
@@ -54,6 +55,9 @@ type visit struct {
 
 	// decision is the last gate's, else that for any plan.
 	decision entitlement.Decision
+
+	// checkout is where the user can buy what they were refused, if they can.
+	checkout string
 
 	exposed bool
 	headers headerValues
@@ -118,7 +122,8 @@ func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
 		v = &visit{next: s.first.next}
 		s.first.next = v
 	}
-	v.state, v.gateway, v.now = s, g, g.core.Now()
+	v.state, v.gateway, v.local = s, g, g.core.Local()
+	v.now = g.core.At(v.local)
 	s.last = v
 	return v
 }
@@ -142,7 +147,7 @@ func (v *visit) identify(r *http.Request) error {
 		v.anonymous = identity.ErrMissing
 		return v.anonymous
 	}
-	v.identity, v.anonymous = g.verifier.Identify(from, v.now)
+	v.identity, v.anonymous = g.verifier.Identify(from, v.local)
 	if v.anonymous != nil {
 		if code := tokenCode(v.anonymous); !again || code != codeTokenMissing {
 			g.metrics.tokens[code].Inc()
@@ -268,7 +273,7 @@ func (s *requestState) placeholder(key string) (any, bool) {
 	case "allowed":
 		return strconv.FormatBool(d.Allowed), true
 	case "checkout_url":
-		return "", true // the checkout route comes with the Polar client
+		return v.checkout, true
 	}
 	return nil, false
 }

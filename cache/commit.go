@@ -86,6 +86,7 @@ func (s *Store) commit(batch []*change) {
 	switch {
 	case err == nil:
 		s.memory.replace(accounts, seq)
+		s.watchers.tell(accounts)
 		return
 	case errors.As(err, &folding) && len(batch) > 1:
 		// One bad record must not keep the others out.
@@ -159,4 +160,21 @@ func (s *Store) Account(user string) (*entitlement.Account, error) {
 	}
 	s.memory.install(user, a, seq)
 	return a, nil
+}
+
+// Checkout is what is remembered of a checkout, empty for one that nobody has
+// told of.
+func (s *Store) Checkout(id string) (Checkout, error) {
+	var c Checkout
+	err := s.transact(false, func(tx *bolt.Tx) (_ bool, err error) {
+		if readHeader(tx).schema == 0 {
+			return false, errUnclaimed
+		}
+		c, _, err = get(tx, bucketCheckouts, id, checkoutFields)
+		return false, err
+	})
+	if err != nil {
+		return Checkout{}, fmt.Errorf("reading store %s: %w", s.path, err)
+	}
+	return c, nil
 }

@@ -46,6 +46,8 @@ type Store struct {
 	stop    chan struct{}
 	stopped chan struct{} // closed when the commit loop has ended
 
+	watchers watchers
+
 	db atomic.Pointer[bolt.DB]
 	mu sync.Mutex // opening, closing, and the loop's start
 	on bool       // the commit loop runs

@@ -1,6 +1,7 @@
 package entitlement
 
 import (
+	"iter"
 	"slices"
 	"time"
 )
@@ -24,6 +25,28 @@ func (a *Account) Current(r *Rules, now time.Time) (s *Subscription, d Decision,
 		return nil, Decision{}, false
 	}
 	return s, best.decision(plan, true), true
+}
+
+// CurrentByID is like Current for one of several subscriptions.
+func (a *Account) CurrentByID(id string, r *Rules, now time.Time) (s *Subscription, d Decision, ok bool) {
+	i := a.subscriptionIndex(id)
+	if i < 0 || !a.current(i) {
+		return nil, Decision{}, false
+	}
+	w, plan := a.subscriptionAlone(i, r, now)
+	return &a.Subscriptions[i], w.decision(plan, true), true
+}
+
+// CurrentSubscriptions are those that are neither over nor a deleted
+// customer's.
+func (a *Account) CurrentSubscriptions() iter.Seq[*Subscription] {
+	return func(yield func(*Subscription) bool) {
+		for i := range a.Subscriptions {
+			if a.current(i) && !yield(&a.Subscriptions[i]) {
+				return
+			}
+		}
+	}
 }
 
 // subscriptionAlone is the way of one subscription in the first plan that

@@ -31,30 +31,51 @@ type reader struct {
 	facts *cache.Facts
 }
 
+// readers of one item, be it the data of an event or read from a list.
+var (
+	readCustomer     = decoded((*reader).customer)
+	readSubscription = decoded((*reader).subscription)
+	readOrder        = decoded((*reader).order)
+	readRefund       = decoded((*reader).refund)
+	readGrant        = decoded((*reader).grant)
+	readCheckout     = decoded((*reader).checkout)
+)
+
+// decoded takes the data of an event for what a reader wants.
+func decoded[T any](read func(*reader, T) error) func(*reader, polar.Event) error {
+	return func(r *reader, e polar.Event) error {
+		v, err := polar.Decode[T](e.Data)
+		if err != nil {
+			return err
+		}
+		return read(r, v)
+	}
+}
+
 // eventKinds says what the data of each documented event is. Events that carry
 // nothing that decides are listed all the same, so that they count by name.
 var eventKinds = map[string]func(*reader, polar.Event) error{
-	"checkout.created": (*reader).checkout, "checkout.updated": (*reader).checkout, "checkout.expired": (*reader).checkout,
+	"checkout.created": readCheckout, "checkout.updated": readCheckout, "checkout.expired": readCheckout,
 
-	"customer.created": (*reader).customer, "customer.updated": (*reader).customer, "customer.deleted": (*reader).customer,
+	"customer.created": readCustomer, "customer.updated": readCustomer, "customer.deleted": readCustomer,
 	// Of a state only the customer's own fields are taken: its lists lack
 	// past_due, pauses and seats, and can be an hour old.
-	"customer.state_changed": (*reader).customer,
+	"customer.state_changed": readCustomer,
 
-	"subscription.created": (*reader).subscription, "subscription.updated": (*reader).subscription,
-	"subscription.active": (*reader).subscription, "subscription.canceled": (*reader).subscription,
-	"subscription.uncanceled": (*reader).subscription, "subscription.cycled": (*reader).subscription,
-	"subscription.revoked": (*reader).subscription, "subscription.past_due": (*reader).subscription,
-	"subscription.paused": (*reader).subscription, "subscription.resumed": (*reader).subscription,
-	"subscription.migrated": (*reader).subscription,
+	"subscription.created": readSubscription, "subscription.updated": readSubscription,
+	"subscription.active": readSubscription, "subscription.canceled": readSubscription,
+	"subscription.uncanceled": readSubscription, "subscription.cycled": readSubscription,
+	"subscription.revoked": readSubscription, "subscription.past_due": readSubscription,
+	"subscription.paused": readSubscription, "subscription.resumed": readSubscription,
+	"subscription.migrated": readSubscription,
 
-	"order.created": (*reader).order, "order.updated": (*reader).order,
-	"order.paid": (*reader).order, "order.refunded": (*reader).order,
+	"order.created": readOrder, "order.updated": readOrder,
+	"order.paid": readOrder, "order.refunded": readOrder,
 
-	"refund.created": (*reader).refund, "refund.updated": (*reader).refund,
+	"refund.created": readRefund, "refund.updated": readRefund,
 
-	"benefit_grant.created": (*reader).grant, "benefit_grant.cycled": (*reader).grant,
-	"benefit_grant.updated": (*reader).grant, "benefit_grant.revoked": (*reader).grant,
+	"benefit_grant.created": readGrant, "benefit_grant.cycled": readGrant,
+	"benefit_grant.updated": readGrant, "benefit_grant.revoked": readGrant,
 
 	"customer_seat.assigned": nil, "customer_seat.claimed": nil, "customer_seat.revoked": nil,
 	"member.created": nil, "member.updated": nil, "member.deleted": nil,
@@ -139,11 +160,7 @@ func (r *reader) organization(id string) {
 	}
 }
 
-func (r *reader) customer(e polar.Event) error {
-	c, err := polar.Decode[polar.Customer](e.Data)
-	if err != nil {
-		return err
-	}
+func (r *reader) customer(c polar.Customer) error {
 	v, err := r.version("customer", c.Row)
 	if err != nil {
 		return err
@@ -158,11 +175,7 @@ func (r *reader) customer(e polar.Event) error {
 	return nil
 }
 
-func (r *reader) subscription(e polar.Event) error {
-	s, err := polar.Decode[polar.Subscription](e.Data)
-	if err != nil {
-		return err
-	}
+func (r *reader) subscription(s polar.Subscription) error {
 	v, err := r.version("subscription", s.Row)
 	if err != nil {
 		return err
@@ -204,11 +217,7 @@ func (r *reader) subscription(e polar.Event) error {
 	return nil
 }
 
-func (r *reader) order(e polar.Event) error {
-	o, err := polar.Decode[polar.Order](e.Data)
-	if err != nil {
-		return err
-	}
+func (r *reader) order(o polar.Order) error {
 	v, err := r.version("order", o.Row)
 	if err != nil {
 		return err
@@ -231,11 +240,7 @@ func (r *reader) order(e polar.Event) error {
 	return nil
 }
 
-func (r *reader) grant(e polar.Event) error {
-	g, err := polar.Decode[polar.BenefitGrant](e.Data)
-	if err != nil {
-		return err
-	}
+func (r *reader) grant(g polar.BenefitGrant) error {
 	v, err := r.version("benefit grant", g.Row)
 	if err != nil {
 		return err
@@ -261,11 +266,7 @@ func (r *reader) grant(e polar.Event) error {
 	return nil
 }
 
-func (r *reader) refund(e polar.Event) error {
-	f, err := polar.Decode[polar.Refund](e.Data)
-	if err != nil {
-		return err
-	}
+func (r *reader) refund(f polar.Refund) error {
 	v, err := r.version("refund", f.Row)
 	if err != nil {
 		return err
@@ -286,11 +287,7 @@ func (r *reader) refund(e polar.Event) error {
 	return nil
 }
 
-func (r *reader) checkout(e polar.Event) error {
-	c, err := polar.Decode[polar.Checkout](e.Data)
-	if err != nil {
-		return err
-	}
+func (r *reader) checkout(c polar.Checkout) error {
 	if err := checkIDs("checkout", c.ID); err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
 // Package gateway is what the product does, without Caddy: it takes Polar's
-// webhooks and decides for users.
+// webhooks, decides for users, sells to them, and acts at Polar for them.
 package gateway
 
 import (
@@ -25,14 +25,31 @@ var ErrNotConfigured = errors.New("not configured")
 type Config struct {
 	Name           string
 	Server         string // Polar's base URL
+	APIVersion     string // Polar-Version
 	Organization   string // empty: learned from the first fact
-	AccessToken    string
+	AccessToken    string // empty: Polar cannot be asked anything
 	WebhookSecrets []string
 	Plans          []entitlement.Plan
+	Sales          Sales
 	Store          *cache.Store
 	Logger         *zap.Logger
-	// Now is the clock, time.Now if nil.
+	// Limiter is shared by all gateways with the same access token.
+	Limiter *polar.Limiter
+	// OnCall is told of each call of Polar's API, OnVersionGone when Polar no
+	// longer serves APIVersion. Both may be nil.
+	OnCall        func(polar.Call)
+	OnVersionGone func()
+	// Now is this machine's clock, time.Now if nil.
 	Now func() time.Time
+}
+
+// Sales is what the operator lets the checkout do.
+type Sales struct {
+	// Several lets a customer have several subscriptions. It has to be allowed
+	// at Polar too.
+	Several bool
+	// NoBodyEmail ignores an e-mail in the request.
+	NoBodyEmail bool
 }
 
 // Gateway is one Polar organization in one environment.
@@ -42,8 +59,18 @@ type Gateway struct {
 	store    *cache.Store
 	rules    entitlement.Rules
 	verifier *polar.WebhookVerifier // nil: no webhook secret
+	client   *polar.Client          // nil: no access token
+	sales    Sales
 	logger   *zap.Logger
-	now      func() time.Time
+	local    func() time.Time
+	// followed takes the place of Polar's clock as told by its answers.
+	followed atomic.Pointer[func() time.Time]
+
+	starts  pace     // of checkouts and portal sessions
+	catalog shelf    // what is sold
+	returns arrivals // of buyers
+
+	warnedSkew atomic.Bool
 
 	keys atomic.Pointer[cache.Keys] // nil until the store is claimed
 }
@@ -57,13 +84,16 @@ func New(c Config) (*Gateway, error) {
 			Gateway: c.Name, Server: c.Server, Organization: c.Organization,
 			MarkKey: markKey(c.Name, c.AccessToken),
 		},
-		store:  c.Store,
-		rules:  entitlement.Rules{Plans: c.Plans, CanConfirm: c.AccessToken != ""},
-		logger: c.Logger,
-		now:    c.Now,
+		store:   c.Store,
+		rules:   entitlement.Rules{Plans: c.Plans, CanConfirm: c.AccessToken != ""},
+		sales:   c.Sales,
+		logger:  c.Logger,
+		local:   c.Now,
+		starts:  pace{most: startsPerMinute, span: time.Minute},
+		returns: arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
 	}
-	if g.now == nil {
-		g.now = time.Now
+	if g.local == nil {
+		g.local = time.Now
 	}
 	if g.logger == nil {
 		g.logger = zap.NewNop()
@@ -75,7 +105,17 @@ func New(c Config) (*Gateway, error) {
 		}
 		g.verifier = v
 	}
+	if err := g.connect(&c); err != nil {
+		return nil, err
+	}
 	return g, nil
+}
+
+// Close lets go of connections to Polar.
+func (g *Gateway) Close() {
+	if g.client != nil {
+		g.client.Close()
+	}
 }
 
 // Start claims the store, so that a server that cannot use it fails loudly.
@@ -99,8 +139,23 @@ func (g *Gateway) claim() (*cache.Keys, error) {
 // Name is the gateway's name.
 func (g *Gateway) Name() string { return g.name }
 
-// Now is the current time, by the gateway's clock.
-func (g *Gateway) Now() time.Time { return g.now() }
+// Local is the time of this machine's clock, by which tokens expire.
+func (g *Gateway) Local() time.Time { return g.local() }
+
+// Now is Polar's time, by which periods end.
+func (g *Gateway) Now() time.Time { return g.At(g.local()) }
+
+// At is Polar's time at a moment of this machine's clock.
+func (g *Gateway) At(local time.Time) time.Time {
+	if clock := g.followed.Load(); clock != nil {
+		return (*clock)()
+	}
+	return local.Add(g.offset())
+}
+
+// Follow makes the gateway go by a clock that can be moved, as that of a Polar
+// in a box.
+func (g *Gateway) Follow(clock func() time.Time) { g.followed.Store(&clock) }
 
 // Rules are the plans and what decides about them. Do not change them.
 func (g *Gateway) Rules() *entitlement.Rules { return &g.rules }

@@ -77,15 +77,13 @@ func (g *Gateway) TakeWebhook(ctx context.Context, d polar.Delivery, body []byte
 		return receipt, nil
 	}
 	receipt.Type = event.Type
+	g.catalog.changed(event.Type)
 	if read == nil {
 		receipt.Result = ResultIgnored
 		return receipt, nil
 	}
 	facts := &cache.Facts{}
-	r := reader{
-		asOf: event.Timestamp, latest: g.Now().Add(farFuture), facts: facts,
-		user: func(m polar.Metadata) string { return markedUser(keys.Marks, m[MarkField]) },
-	}
+	r := g.newReader(keys, event.Timestamp, facts)
 	if event.Timestamp.After(r.latest) {
 		return g.undecodable(d, receipt, fmt.Errorf("%w: timestamp is out of range", errMalformed)), nil
 	}

@@ -61,7 +61,11 @@ type Subscription struct {
 	Metadata           Metadata       `json:"metadata"`
 	PendingUpdate      *PendingUpdate `json:"pending_update"`
 	Customer           *Nested        `json:"customer"`
+	Amount             *int           `json:"amount"`
 }
+
+// Free says that the subscription costs nothing.
+func (s *Subscription) Free() bool { return s.Amount != nil && *s.Amount == 0 }
 
 // PendingUpdate is a change that is scheduled and has not been applied.
 type PendingUpdate struct {

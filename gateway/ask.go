@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-polar/caddy-polar/cache"
+	"github.com/caddy-polar/caddy-polar/polar"
+)
+
+// connect makes the client that asks Polar. It does not talk to it yet.
+func (g *Gateway) connect(c *Config) error {
+	if c.AccessToken == "" {
+		return nil
+	}
+	var err error
+	g.client, err = polar.NewClient(polar.ClientConfig{
+		BaseURL: c.Server, Token: c.AccessToken, Version: c.APIVersion,
+		Limiter: c.Limiter, Logger: g.logger, OnCall: c.OnCall, Now: g.local,
+		OnVersionGone: func(used string) {
+			g.logger.Error("Polar no longer serves the API version: going on without one; set a newer api_version, or update",
+				zap.String("api_version", c.APIVersion), zap.String("used", used))
+			if c.OnVersionGone != nil {
+				c.OnVersionGone()
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("access_token: %w", err)
+	}
+	return nil
+}
+
+// CanAsk says whether the gateway has an access token.
+func (g *Gateway) CanAsk() bool { return g.client != nil }
+
+// ask is the client, or why there is none.
+func (g *Gateway) ask() (*polar.Client, error) {
+	if g.client == nil {
+		return nil, fmt.Errorf("access_token: %w", ErrNotConfigured)
+	}
+	return g.client, nil
+}
+
+const (
+	// blur is what can be wrong about an offset: Polar's Date has whole
+	// seconds, and an answer takes time. A clock that is right stays right.
+	blur = 2 * time.Second
+	// skewed is when a clock is worth a word.
+	skewed = 30 * time.Second
+)
+
+// offset is how far Polar's clock is ahead of ours.
+func (g *Gateway) offset() time.Duration {
+	if g.client == nil {
+		return 0
+	}
+	offset, known := g.client.Offset()
+	if !known || offset > -blur && offset < blur {
+		return 0
+	}
+	if (offset > skewed || offset < -skewed) && g.warnedSkew.CompareAndSwap(false, true) {
+		g.logger.Warn("this machine's clock is off: Polar's is taken for periods and webhooks, tokens go by ours; set the clock",
+			zap.Duration("polar_is_ahead_by", offset))
+	}
+	return offset
+}
+
+// learn makes what was read from Polar durable and in force.
+func (g *Gateway) learn(ctx context.Context, asOf time.Time, read ...func(*reader) error) error {
+	facts, err := g.facts(asOf, read...)
+	if err != nil {
+		return err
+	}
+	applied, err := g.store.Apply(ctx, facts)
+	if err != nil {
+		return err
+	}
+	if applied.Foreign {
+		g.logger.Error("Polar answered for another organization: check access_token and organization_id")
+	}
+	return nil
+}
+
+// facts collects what the readers read. What cannot be read is logged and left
+// out: one bad object must not keep the others away.
+func (g *Gateway) facts(asOf time.Time, read ...func(*reader) error) (*cache.Facts, error) {
+	keys, err := g.claim()
+	if err != nil {
+		return nil, err
+	}
+	facts := &cache.Facts{}
+	r := g.newReader(keys, asOf, facts)
+	for _, do := range read {
+		if err := do(&r); err != nil {
+			g.logger.Error("Polar answered with an object that cannot be read", zap.Error(err))
+		}
+	}
+	return facts, nil
+}
+
+func (g *Gateway) newReader(keys *cache.Keys, asOf time.Time, facts *cache.Facts) reader {
+	return reader{
+		asOf: asOf, latest: g.Now().Add(farFuture), facts: facts,
+		user: func(m polar.Metadata) string { return markedUser(keys.Marks, m[MarkField]) },
+	}
+}
+
+// each reads all items of a page.
+func each[T any](items []T, read func(*reader, T) error) []func(*reader) error {
+	all := make([]func(*reader) error, len(items))
+	for i := range items {
+		all[i] = func(r *reader) error { return read(r, items[i]) }
+	}
+	return all
+}

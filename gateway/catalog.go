@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-polar/caddy-polar/polar"
+)
+
+// What is asked for by names that no plan has.
+var (
+	ErrUnknownProduct = fmt.Errorf("no plan sells this product")
+	ErrUnknownPlan    = fmt.Errorf("there is no such plan")
+)
+
+// Offer is a product with the plans that it opens.
+type Offer struct {
+	polar.Product
+	Plans []string
+}
+
+const (
+	// shelfLife is how old the catalog may be. A webhook about a product ends
+	// it earlier.
+	shelfLife = 5 * time.Minute
+	// catalogPause keeps a Polar that fails from being asked by every visitor.
+	catalogPause = 10 * time.Second
+	// catalogWait bounds one reading of the catalog.
+	catalogWait = 10 * time.Second
+)
+
+// shelf keeps the catalog.
+type shelf struct {
+	flight singleflight.Group
+
+	mu      sync.Mutex
+	offers  []Offer
+	changes int       // counts what may have changed the catalog
+	read    time.Time // when it was read; zero: never, or it has changed since
+	failed  time.Time
+	failure error
+}
+
+// changed notes that an event may have changed the catalog.
+func (s *shelf) changed(event string) {
+	if !strings.HasPrefix(event, "product.") && !strings.HasPrefix(event, "benefit.") {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes++
+	s.read = time.Time{}
+}
+
+// Products is what the plans sell, in the configuration's order, from a copy
+// that is at most five minutes old while Polar answers. The caller must not
+// change it.
+func (g *Gateway) Products(ctx context.Context) ([]Offer, error) {
+	client, err := g.ask()
+	if err != nil {
+		return nil, err
+	}
+	s := &g.catalog
+	s.mu.Lock()
+	offers, fresh, failure := s.offers, within(s.read, g.local(), shelfLife), s.failure
+	paused := within(s.failed, g.local(), catalogPause)
+	s.mu.Unlock()
+	switch {
+	case fresh || paused && offers != nil:
+		return offers, nil
+	case paused:
+		return nil, failure
+	}
+	read := s.flight.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), catalogWait)
+		defer cancel()
+		return g.readCatalog(ctx, client)
+	})
+	select {
+	case r := <-read:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.([]Offer), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func within(since, now time.Time, span time.Duration) bool {
+	return !since.IsZero() && !now.Before(since) && now.Sub(since) < span
+}
+
+// readCatalog asks Polar. When that fails the last copy goes on.
+func (g *Gateway) readCatalog(ctx context.Context, client *polar.Client) ([]Offer, error) {
+	s := &g.catalog
+	s.mu.Lock()
+	changes := s.changes
+	s.mu.Unlock()
+	offers, err := g.askCatalog(ctx, client)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := g.local()
+	if err != nil {
+		s.failed, s.failure = now, err
+		if s.offers == nil {
+			return nil, err
+		}
+		g.logger.Warn("the catalog cannot be read: the last copy goes on", zap.Error(err))
+		return s.offers, nil
+	}
+	s.offers, s.failed, s.failure = offers, time.Time{}, nil
+	if s.changes == changes {
+		s.read = now
+	}
+	return offers, nil
+}
+
+func (g *Gateway) askCatalog(ctx context.Context, client *polar.Client) ([]Offer, error) {
+	found := make(map[string]polar.Product)
+	ids := g.productIDs()
+	if len(ids) > 0 {
+		for page, err := range polar.Pages(ctx, client.ListProducts, polar.ProductFilter{ID: ids}, polar.Paging{}) {
+			if err != nil {
+				return nil, err
+			}
+			for _, p := range page.Items {
+				found[p.ID] = p
+			}
+		}
+	}
+	offers := []Offer{}
+	for _, id := range ids {
+		p, ok := found[id]
+		if !ok {
+			g.logger.Warn("a plan names a product that Polar does not know: check its id, and whether it is of production or sandbox",
+				zap.String("product", id))
+		} else if !p.IsArchived {
+			offers = append(offers, Offer{Product: p, Plans: g.plansOf(id)})
+		}
+	}
+	return offers, nil
+}
+
+// productIDs are the products of all plans, each once. Polar refuses a filter
+// with anything but UUIDs in it.
+func (g *Gateway) productIDs() (ids []string) {
+	for i := range g.rules.Plans {
+		for _, id := range g.rules.Plans[i].Products {
+			if isUUID(id) && !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
+}
+
+func (g *Gateway) plansOf(product string) (names []string) {
+	for i := range g.rules.Plans {
+		if slices.Contains(g.rules.Plans[i].Products, product) {
+			names = append(names, g.rules.Plans[i].Name)
+		}
+	}
+	return names
+}
+
+// PlanProducts are the products that a plan sells.
+func (g *Gateway) PlanProducts(plan string) ([]string, error) {
+	for i := range g.rules.Plans {
+		if p := &g.rules.Plans[i]; p.Name == plan {
+			if len(p.Products) == 0 {
+				return nil, fmt.Errorf("plan %s: %w", plan, ErrUnknownProduct)
+			}
+			return p.Products, nil
+		}
+	}
+	return nil, ErrUnknownPlan
+}
+
+// oneTime says that none of the products is a subscription. What the catalog
+// does not know is taken for one.
+func (g *Gateway) oneTime(ctx context.Context, products []string) bool {
+	offers, err := g.Products(ctx)
+	if err != nil {
+		return false
+	}
+	for _, id := range products {
+		i := slices.IndexFunc(offers, func(o Offer) bool { return o.ID == id })
+		if i < 0 || offers[i].IsRecurring {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,255 @@
+package gateway
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-polar/caddy-polar/cache"
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/polar"
+)
+
+// ErrState says that a state was not made here, or too long ago.
+var ErrState = errors.New("the state is forged or has expired")
+
+// stateLife is how long a buyer may take. Polar's checkouts live as long.
+const stateLife = 24 * time.Hour
+
+// Return is what the gateway tells itself across a checkout: who bought, and
+// where they want to go.
+type Return struct {
+	User string    `json:"u"`
+	To   string    `json:"r"`
+	Ends time.Time `json:"x"`
+}
+
+// sealState makes a Return into something that only this gateway can read or
+// make: user ids can be e-mail addresses, and Polar's pages and access logs
+// see it.
+func sealState(keys *cache.Keys, r Return, now time.Time) (string, error) {
+	r.Ends = now.Add(stateLife).UTC().Truncate(time.Second)
+	text, err := json.Marshal(r)
+	if err != nil {
+		return "", err
+	}
+	box, err := stateBox(keys)
+	if err != nil {
+		return "", err
+	}
+	return base64.RawURLEncoding.EncodeToString(box.Seal(nil, nil, text, nil)), nil
+}
+
+// ReadState opens a state.
+func (g *Gateway) ReadState(state string) (Return, error) {
+	keys, err := g.claim()
+	if err != nil {
+		return Return{}, err
+	}
+	box, err := stateBox(keys)
+	if err != nil {
+		return Return{}, err
+	}
+	sealed, err := base64.RawURLEncoding.DecodeString(state)
+	if err != nil {
+		return Return{}, ErrState
+	}
+	text, err := box.Open(nil, nil, sealed, nil)
+	if err != nil {
+		return Return{}, ErrState
+	}
+	var r Return
+	if json.Unmarshal(text, &r) != nil || !cache.ValidUser(r.User) || !g.Now().Before(r.Ends) {
+		return Return{}, ErrState
+	}
+	return r, nil
+}
+
+func stateBox(keys *cache.Keys) (cipher.AEAD, error) {
+	mac := hmac.New(sha256.New, keys.Random)
+	mac.Write([]byte("caddy-polar state"))
+	block, err := aes.NewCipher(mac.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// Arrival is what has become of a purchase when its buyer comes back.
+type Arrival int
+
+// The arrivals.
+const (
+	// ArrivedNothing: there is nothing to wait for.
+	ArrivedNothing Arrival = iota
+	// ArrivedPending: paid, or about to be, and not open yet.
+	ArrivedPending
+	// ArrivedOpen: what was bought is open.
+	ArrivedOpen
+)
+
+const (
+	// arrivalWait is how long a buyer is kept waiting, arrivalPause the time
+	// between two questions.
+	arrivalWait  = 2 * time.Second
+	arrivalPause = 150 * time.Millisecond
+	// arrivalsPerMinute bounds what reloading the page costs.
+	arrivalsPerMinute = 30
+)
+
+// arrivals keeps buyers who come back.
+type arrivals struct {
+	flight singleflight.Group
+	pace   pace
+}
+
+// Arrive asks Polar what has become of a buyer's checkout, so that what was
+// paid is open even though no webhook has come. It takes two seconds at most.
+func (g *Gateway) Arrive(ctx context.Context, r Return, checkout string) Arrival {
+	if _, err := g.ask(); err != nil || !isUUID(checkout) {
+		return ArrivedNothing
+	}
+	if g.returns.pace.take(r.User, g.local()) != nil {
+		return ArrivedPending
+	}
+	asked := g.returns.flight.DoChan(checkout+"\x00"+r.User, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), arrivalWait)
+		defer cancel()
+		return g.awaitPurchase(ctx, r.User, checkout), nil
+	})
+	select {
+	case a := <-asked:
+		return a.Val.(Arrival)
+	case <-ctx.Done():
+		return ArrivedPending
+	}
+}
+
+// isUUID keeps what a client made up out of the paths of Polar's API.
+func isUUID(id string) bool {
+	return len(id) == 36 && strings.Trim(id, "0123456789abcdef-") == ""
+}
+
+// awaitPurchase asks until the purchase is in force, or time is up. Polar lists
+// orders from a replica, which can be behind.
+func (g *Gateway) awaitPurchase(ctx context.Context, user, checkout string) Arrival {
+	for {
+		a, err := g.readPurchase(ctx, user, checkout)
+		switch {
+		case errors.Is(err, polar.ErrNotFound), errors.Is(err, polar.ErrInvalid):
+			return ArrivedNothing
+		case ctx.Err() != nil:
+			return ArrivedPending
+		case err != nil:
+			g.logger.Warn("a buyer came back and Polar cannot be asked: the webhook will tell", zap.Error(err))
+			return ArrivedPending
+		case a != ArrivedPending:
+			return a
+		}
+		select {
+		case <-time.After(arrivalPause):
+		case <-ctx.Done():
+			return ArrivedPending
+		}
+	}
+}
+
+func (g *Gateway) readPurchase(ctx context.Context, user, checkout string) (Arrival, error) {
+	a, err := g.client.GetCheckout(ctx, checkout)
+	if err != nil {
+		return ArrivedPending, err
+	}
+	c := &a.Item
+	if whose, err := g.checkoutUser(c); err != nil || whose != user {
+		return ArrivedNothing, err
+	}
+	switch c.Status {
+	case "confirmed":
+		return ArrivedPending, nil // the payment is on its way
+	case "succeeded":
+	default:
+		return ArrivedNothing, nil
+	}
+	if g.plansOf(c.ProductID) == nil {
+		return ArrivedNothing, nil
+	}
+	seats, err := g.readOrders(ctx, c)
+	if err != nil {
+		return ArrivedPending, err
+	}
+	if open, err := g.opens(user, c.ProductID); err != nil || open {
+		return ArrivedOpen, err
+	}
+	if seats {
+		return ArrivedNothing, nil // they open by being claimed
+	}
+	return ArrivedPending, nil
+}
+
+// checkoutUser is whose a checkout is: as remembered, else as it proves.
+func (g *Gateway) checkoutUser(c *polar.CheckoutSession) (string, error) {
+	keys, err := g.claim()
+	if err != nil {
+		return "", err
+	}
+	held, err := g.store.Checkout(c.ID)
+	if err != nil {
+		return "", err
+	}
+	return entitlement.Owner(held.User, markedUser(keys.Marks, c.Metadata[MarkField]), c.ExternalCustomerID), nil
+}
+
+// readOrders reads what a checkout has sold, and says whether it is seats.
+func (g *Gateway) readOrders(ctx context.Context, c *polar.CheckoutSession) (seats bool, err error) {
+	orders, err := g.client.ListOrders(ctx, polar.OrderFilter{CheckoutID: c.ID}, polar.Paging{})
+	if err != nil {
+		return false, err
+	}
+	if err := g.learn(ctx, orders.AsOf, each(orders.Items, (*reader).order)...); err != nil {
+		return false, err
+	}
+	subscriptions := map[string]bool{}
+	if c.SubscriptionID != "" {
+		subscriptions[c.SubscriptionID] = true
+	}
+	for i := range orders.Items {
+		o := &orders.Items[i]
+		seats = seats || o.Seats != nil
+		if o.SubscriptionID != "" {
+			subscriptions[o.SubscriptionID] = true
+		}
+	}
+	for id := range subscriptions {
+		s, err := g.client.GetSubscription(ctx, id)
+		if err != nil {
+			return seats, err
+		}
+		if err := g.learn(ctx, s.AsOf, func(r *reader) error { return r.subscription(s.Item) }); err != nil {
+			return seats, err
+		}
+	}
+	return seats, nil
+}
+
+// opens says whether a plan that sells the product is open for the user.
+func (g *Gateway) opens(user, product string) (bool, error) {
+	account, err := g.Account(user)
+	if err != nil {
+		return false, err
+	}
+	q, err := g.rules.Require(g.plansOf(product)...)
+	if err != nil {
+		return false, err
+	}
+	return entitlement.Decide(account, q, &g.rules, g.Now()).Allowed, nil
+}

@@ -1,0 +1,92 @@
+package caddypolar
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/gateway"
+	"github.com/caddy-polar/caddy-polar/polar"
+)
+
+// providerProblem says why a use case has failed: because of what was asked
+// for, or because of Polar. Nothing of Polar's own words gets out, but for what
+// it says about the input.
+func (g *Gateway) providerProblem(v *visit, err error) *problem {
+	if p := g.requestProblem(v, err); p != nil {
+		return p
+	}
+	var failure *polar.APIError
+	if !errors.As(err, &failure) {
+		g.logger.Error("the store cannot be used", zap.Error(err))
+		return newProblem(http.StatusServiceUnavailable, string(entitlement.ReasonUnavailable))
+	}
+	asCustomer := strings.HasPrefix(failure.Path, "/v1/customer-portal/")
+	switch {
+	case errors.Is(err, polar.ErrInvalid):
+		p := newProblem(http.StatusUnprocessableEntity, codeInvalidInput)
+		for _, f := range failure.Fields {
+			p.Fields = append(p.Fields, fieldView{ourField(f.Field), f.Message})
+		}
+		return p
+	case errors.Is(err, polar.ErrPayment):
+		return newProblem(http.StatusPaymentRequired, codePaymentFailed)
+	case errors.Is(err, polar.ErrConflict):
+		return newProblem(http.StatusConflict, codeConflict)
+	case asCustomer && errors.Is(err, polar.ErrNotFound):
+		return newProblem(http.StatusNotFound, codeUnknownSubscription)
+	case asCustomer && errors.Is(err, polar.ErrForbidden) && failure.Code != "" && !errors.Is(err, polar.ErrScope):
+		return newProblem(http.StatusConflict, codeChangeRefused) // the seller's policy, not our token's
+	case errors.Is(err, polar.ErrRateLimited), errors.Is(err, polar.ErrUnavailable):
+		return newProblem(http.StatusServiceUnavailable, codeProviderUnavailable).after(failure.RetryAfter)
+	case errors.Is(err, polar.ErrTimeout):
+		return newProblem(http.StatusGatewayTimeout, codeProviderTimeout)
+	}
+	g.logger.Error("Polar refused: check access_token, its scopes, server and api_version", zap.Error(err))
+	return newProblem(http.StatusBadGateway, codeProviderRejected)
+}
+
+// requestProblem is what is wrong with a request, or nil.
+func (g *Gateway) requestProblem(v *visit, err error) *problem {
+	var obstacle *gateway.ObstacleError
+	var tooMany *gateway.TooManyError
+	switch {
+	case errors.As(err, &obstacle):
+		p := newProblem(http.StatusConflict, string(obstacle.Obstacle))
+		p.NextStep = obstacle.NextStep
+		p.PortalURL = v.state.sitePath + "/portal"
+		return p
+	case errors.As(err, &tooMany):
+		return newProblem(http.StatusTooManyRequests, codeTooMany).after(tooMany.RetryAfter)
+	case errors.Is(err, gateway.ErrNotConfigured):
+		return newProblem(http.StatusServiceUnavailable, codeNotConfigured).with("The gateway has no access_token.")
+	case errors.Is(err, gateway.ErrUnknownProduct):
+		return newProblem(http.StatusNotFound, codeUnknownProduct)
+	case errors.Is(err, gateway.ErrUnknownPlan):
+		return newProblem(http.StatusNotFound, codeUnknownPlan)
+	case errors.Is(err, gateway.ErrNoSubscription):
+		return newProblem(http.StatusNotFound, codeUnknownSubscription)
+	case errors.Is(err, gateway.ErrSeveral):
+		return newProblem(http.StatusBadRequest, codeSeveral)
+	case errors.Is(err, gateway.ErrNoCustomer):
+		return newProblem(http.StatusNotFound, codeNoCustomer)
+	case errors.Is(err, gateway.ErrNotLinked):
+		return newProblem(http.StatusConflict, codeNotLinked)
+	}
+	return nil
+}
+
+// ourField is a field of Polar's input by the name that our clients know:
+// customerEmail for body.customer_email.
+func ourField(theirs string) string {
+	words := strings.Split(strings.TrimPrefix(theirs, "body."), "_")
+	for i, word := range words[1:] {
+		if word != "" {
+			words[i+1] = strings.ToUpper(word[:1]) + word[1:]
+		}
+	}
+	return strings.Join(words, "")
+}
