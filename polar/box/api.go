@@ -27,13 +27,15 @@ type call struct {
 type handler func(*call) (int, any, error)
 
 // route is an endpoint. Its scopes are any-of; none means that a customer
-// session is wanted instead.
+// session is wanted instead, and anyone that nothing is.
 type route struct {
 	method  string
 	pattern []string
 	scopes  []string
 	handle  handler
 }
+
+const anyone = "anyone"
 
 func on(method, pattern, scopes string, handle handler) route {
 	return route{method, strings.Split(pattern, "/"), strings.Fields(scopes), handle}
@@ -185,7 +187,7 @@ func failure(err error) (int, any) {
 // check reads the body, and validates the ids of the path.
 func (c *call) check() error {
 	for name, value := range c.params {
-		if !strings.HasPrefix(name, "external") && !isUUID(value) {
+		if strings.HasSuffix(name, "id") && !strings.HasPrefix(name, "external") && !isUUID(value) {
 			return requestError("uuid_parsing", "Input should be a valid UUID", value, "path", name)
 		}
 	}

@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// session is a customer session of the portal.
+// session is a session of the portal: of a customer, or of a member.
 type session struct {
 	Row
 	token, customerID, returnURL string
+	memberID                     string // none is the customer as a whole
 	expires                      time.Time
 }
 
@@ -55,9 +56,18 @@ func (b *Box) RevokeToken(token string) {
 	delete(b.access.tokens, token)
 }
 
-// newSession makes a customer session; mu is held.
+// newSession makes a session of a customer; mu is held.
 func (b *Box) newSession(customerID, returnURL string) *session {
-	s := &session{Row: b.newRow(), token: b.newToken("polar_cst_"), customerID: customerID, returnURL: returnURL}
+	return b.newMemberSession(customerID, "", returnURL)
+}
+
+// newMemberSession makes a session of a member of a customer; mu is held.
+func (b *Box) newMemberSession(customerID, memberID, returnURL string) *session {
+	prefix := "polar_cst_"
+	if memberID != "" {
+		prefix = "polar_mst_"
+	}
+	s := &session{Row: b.newRow(), token: b.newToken(prefix), customerID: customerID, memberID: memberID, returnURL: returnURL}
 	s.expires = s.CreatedAt.Add(sessionTTL)
 	b.access.sessions[s.token] = s
 	return s
@@ -70,6 +80,9 @@ func (b *Box) liveSession(token string) *session {
 		return nil
 	}
 	if c, ok := b.customers.get(s.customerID); !ok || c.DeletedAt != nil {
+		return nil
+	}
+	if m, ok := b.members.get(s.memberID); s.memberID != "" && (!ok || m.deleted) {
 		return nil
 	}
 	return s
@@ -88,6 +101,9 @@ func bearer(r *http.Request) string {
 func (b *Box) authorize(w http.ResponseWriter, c *call, rt *route) (int, any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if slices.Contains(rt.scopes, anyone) {
+		return 0, nil
+	}
 	token := bearer(c.r)
 	if token == "" {
 		w.Header().Set("WWW-Authenticate", "Bearer")

@@ -1,6 +1,9 @@
 package box
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 func listProducts(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
@@ -8,12 +11,18 @@ func listProducts(c *call) (int, any, error) {
 			rows: b.products.allSeen(c.at), order: "-created_at",
 			filters: map[string]func(*Product) string{
 				"id":           func(p *Product) string { return p.ID },
-				"query":        func(p *Product) string { return p.Name },
+				"visibility":   func(p *Product) string { return p.Visibility },
 				"is_archived":  func(p *Product) string { return strconv.FormatBool(p.Archived) },
 				"is_recurring": func(p *Product) string { return strconv.FormatBool(p.Interval != "") },
 			},
+			matches: map[string]func(*Product, string) bool{
+				"query":      func(p *Product, q string) bool { return contains(q, p.Name) },
+				"benefit_id": func(p *Product, id string) bool { return slices.Contains(p.BenefitIDs, id) },
+			},
 			sorts: map[string]func(*Product) string{
 				"created_at": byCreation[Product], "name": func(p *Product) string { return p.Name },
+				"price_amount":      func(p *Product) string { return money(p.Price.amount(p.Price.minSeats())) },
+				"price_amount_type": func(p *Product) string { return p.Price.kind() },
 			},
 			meta: func(p *Product) map[string]any { return p.Metadata }, render: b.productJSON,
 		}
@@ -27,15 +36,21 @@ func getProduct(c *call) (int, any, error) {
 
 func listBenefits(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
+		not := c.r.URL.Query()["exclude_id"]
+		rows := slices.DeleteFunc(b.benefits.allSeen(c.at), func(x Benefit) bool { return slices.Contains(not, x.ID) })
 		return list(c, listing[Benefit]{
-			rows: b.benefits.allSeen(c.at), order: "-created_at",
+			rows: rows, order: "-created_at",
 			filters: map[string]func(*Benefit) string{
-				"id":    func(x *Benefit) string { return x.ID },
-				"type":  func(x *Benefit) string { return x.Type },
-				"query": func(x *Benefit) string { return x.Description },
+				"id":   func(x *Benefit) string { return x.ID },
+				"type": func(x *Benefit) string { return x.Type },
+			},
+			matches: map[string]func(*Benefit, string) bool{
+				"query":      func(x *Benefit, q string) bool { return contains(q, x.Description) },
+				"exclude_id": func(*Benefit, string) bool { return true }, // they are gone already
 			},
 			sorts: map[string]func(*Benefit) string{
 				"created_at": byCreation[Benefit], "description": func(x *Benefit) string { return x.Description },
+				"type": func(x *Benefit) string { return x.Type },
 			},
 			meta: func(x *Benefit) map[string]any { return x.Metadata }, render: b.benefitJSON,
 		})
@@ -73,12 +88,22 @@ func listGrants(c *call) (int, any, error) {
 				"customer_id":          func(g *Grant) string { return g.CustomerID },
 				"external_customer_id": func(g *Grant) string { return b.externalOf(g.CustomerID) },
 				"member_id":            func(g *Grant) string { return g.MemberID },
-				"is_granted":           func(g *Grant) string { return strconv.FormatBool(g.GrantedAt != nil) },
+				"is_granted": func(g *Grant) string {
+					if g.Error != nil {
+						return "" // neither granted nor revoked
+					}
+					return strconv.FormatBool(g.GrantedAt != nil)
+				},
 			},
 			sorts: map[string]func(*Grant) string{
 				"created_at": byCreation[Grant], "granted_at": func(g *Grant) string { return sortable(g.GrantedAt) },
+				"revoked_at": func(g *Grant) string { return sortable(g.RevokedAt) },
 			},
-			render: b.grantJSON,
+			render: func(g *Grant) obj {
+				out := b.grantJSON(g)
+				delete(out, "previous_properties") // webhooks only
+				return out
+			},
 		})
 	})
 }

@@ -2,7 +2,8 @@ package box
 
 import (
 	"net/http"
-	"net/mail"
+	"slices"
+	"strconv"
 	"time"
 )
 
@@ -23,7 +24,12 @@ func listCustomers(c *call) (int, any, error) {
 			rows: rows, order: "-created_at",
 			filters: map[string]func(*Customer) string{
 				"email": func(x *Customer) string { return foldEmail(x.Email) },
-				"query": func(x *Customer) string { return x.Name },
+				"active": func(x *Customer) string {
+					return strconv.FormatBool(slices.ContainsFunc(b.subs.ofSeen(x.ID, c.at), billable))
+				},
+			},
+			matches: map[string]func(*Customer, string) bool{
+				"query": func(x *Customer, q string) bool { return contains(q, x.Name, x.Email, x.ExternalID) },
 			},
 			sorts: map[string]func(*Customer) string{
 				"created_at": byCreation[Customer], "email": func(x *Customer) string { return x.Email }, "name": func(x *Customer) string { return x.Name },
@@ -32,6 +38,8 @@ func listCustomers(c *call) (int, any, error) {
 		})
 	})
 }
+
+func billable(s Subscription) bool { return s.Billable() }
 
 // customer finds the customer of the path as the replica sees it.
 func (c *call) customer(at time.Time) (Customer, error) {
@@ -82,11 +90,19 @@ func getState(c *call) (int, any, error) {
 func createCustomer(c *call) (int, any, error) {
 	var x Customer
 	var err error
-	if err = c.needs("email"); err != nil {
-		return 0, nil, err
-	}
 	if err = readFields(c, map[string]*string{"email": &x.Email, "external_id": &x.ExternalID, "name": &x.Name, "type": &x.Type}); err != nil {
 		return 0, nil, err
+	}
+	if !slices.Contains([]string{"", "individual", "team"}, x.Type) {
+		return 0, nil, requestError("literal_error", "Input should be 'individual' or 'team'", x.Type, "body", "type")
+	}
+	if x.Owner, err = c.owner(); err != nil {
+		return 0, nil, err
+	}
+	if x.Type != "team" {
+		if err = c.needs("email"); err != nil {
+			return 0, nil, err
+		}
 	}
 	if x.Metadata, err = field[map[string]any](c, "metadata"); err != nil {
 		return 0, nil, err
@@ -94,8 +110,10 @@ func createCustomer(c *call) (int, any, error) {
 	if x.Address, err = field[*Address](c, "billing_address"); err != nil {
 		return 0, nil, err
 	}
-	if _, bad := mail.ParseAddress(x.Email); bad != nil {
-		return 0, nil, requestError("value_error", "value is not a valid email address", x.Email, "body", "email")
+	if x.Email != "" || x.Type != "team" {
+		if err = checkEmail(x.Email, "email"); err != nil {
+			return 0, nil, err
+		}
 	}
 	if x, err = c.b.CreateCustomer(x); err != nil {
 		return 0, nil, err
@@ -109,7 +127,7 @@ func updateCustomer(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	var u CustomerUpdate
-	for name, to := range map[string]**string{"email": &u.Email, "name": &u.Name, "external_id": &u.ExternalID} {
+	for name, to := range map[string]**string{"email": &u.Email, "name": &u.Name, "external_id": &u.ExternalID, "type": &u.Type} {
 		if *to, err = field[*string](c, name); err != nil {
 			return 0, nil, err
 		}
@@ -136,37 +154,6 @@ func deleteCustomer(c *call) (int, any, error) {
 		err = c.b.DeleteCustomer(x.ID)
 	}
 	return http.StatusNoContent, nil, err
-}
-
-func listMembers(c *call) (int, any, error) {
-	return c.read(func(b *Box) (any, error) {
-		var rows []Member
-		for _, m := range b.members.allSeen(c.at) {
-			if !m.deleted {
-				rows = append(rows, m)
-			}
-		}
-		return list(c, listing[Member]{
-			rows: rows, order: "-created_at",
-			filters: map[string]func(*Member) string{
-				"customer_id":          func(m *Member) string { return m.CustomerID },
-				"external_customer_id": func(m *Member) string { return b.externalOf(m.CustomerID) },
-				"role":                 func(m *Member) string { return m.Role },
-			},
-			sorts:  map[string]func(*Member) string{"created_at": byCreation[Member]},
-			render: memberJSON,
-		})
-	})
-}
-
-func getMember(c *call) (int, any, error) {
-	return c.read(func(b *Box) (any, error) {
-		m, ok := b.members.seen(c.params["member_id"], c.at)
-		if !ok || m.deleted || m.CustomerID != c.params["id"] {
-			return nil, notFound()
-		}
-		return memberJSON(&m), nil
-	})
 }
 
 func getOrganization(c *call) (int, any, error) {

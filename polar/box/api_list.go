@@ -18,8 +18,9 @@ func itoa(n int) string { return strconv.Itoa(n) }
 type listing[T any] struct {
 	rows    []T
 	filters map[string]func(*T) string
-	sorts   map[string]func(*T) string // values that sort as strings
-	order   string                     // the default
+	matches map[string]func(row *T, value string) bool // filters that are not equality
+	sorts   map[string]func(*T) string                 // values that sort as strings
+	order   string                                     // the default
 	meta    func(*T) map[string]any
 	render  func(*T) obj
 }
@@ -39,6 +40,10 @@ func list[T any](c *call, l listing[T]) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.matches == nil {
+		l.matches = map[string]func(*T, string) bool{}
+	}
+	l.matches["organization_id"] = func(_ *T, id string) bool { return id == c.b.org.ID } // of all lists
 	rows, err := l.filter(q)
 	if err != nil {
 		return nil, err
@@ -86,7 +91,11 @@ func (l *listing[T]) filter(q url.Values) ([]T, error) {
 				return ""
 			}
 		}
-		if of == nil {
+		matches := l.matches[name]
+		if of != nil {
+			matches = func(row *T, v string) bool { return of(row) == v }
+		}
+		if matches == nil {
 			continue // FastAPI ignores what it does not know
 		}
 		for _, v := range values {
@@ -94,7 +103,9 @@ func (l *listing[T]) filter(q url.Values) ([]T, error) {
 				return nil, requestError("uuid_parsing", "Input should be a valid UUID", v, "query", name)
 			}
 		}
-		rows = slices.DeleteFunc(slices.Clone(rows), func(row T) bool { return !slices.Contains(values, of(&row)) })
+		rows = slices.DeleteFunc(slices.Clone(rows), func(row T) bool {
+			return !slices.ContainsFunc(values, func(v string) bool { return matches(&row, v) })
+		})
 	}
 	return rows, nil
 }
@@ -115,24 +126,34 @@ func (l *listing[T]) sort(q url.Values, rows []T) error {
 	return nil
 }
 
-// sortBy makes each key once: they cost more than the comparison.
+// contains is how Polar searches: a part of a text, in any case of letters.
+func contains(part string, texts ...string) bool {
+	return slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(part)) })
+}
+
+// money sorts amounts as strings.
+func money(n int) string { return fmt.Sprintf("%012d", n) }
+
+// sortBy makes each key once, and moves each row once: rows are big.
 func sortBy[T any](rows []T, of func(*T) string, down bool) {
-	type keyed struct {
-		key string
-		row T
+	type place struct {
+		key  string
+		from int
 	}
-	all := make([]keyed, len(rows))
+	order := make([]place, len(rows))
 	for i := range rows {
-		all[i] = keyed{of(&rows[i]), rows[i]}
+		order[i] = place{of(&rows[i]), i}
 	}
-	slices.SortStableFunc(all, func(a, b keyed) int {
+	slices.SortFunc(order, func(a, b place) int {
+		x := cmp.Compare(a.key, b.key)
 		if down {
-			return cmp.Compare(b.key, a.key)
+			x = -x
 		}
-		return cmp.Compare(a.key, b.key)
+		return cmp.Or(x, a.from-b.from) // equal rows stay as they were
 	})
-	for i := range all {
-		rows[i] = all[i].row
+	was := slices.Clone(rows)
+	for i, p := range order {
+		rows[i] = was[p.from]
 	}
 }
 

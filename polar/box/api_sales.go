@@ -3,6 +3,7 @@ package box
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 )
 
 func createCheckout(c *call) (int, any, error) {
@@ -34,7 +35,13 @@ func createCheckout(c *call) (int, any, error) {
 			return 0, nil, err
 		}
 	}
-	if err = checkCheckout(&x); err != nil {
+	if err = readFields(c, map[string]*int{"seats": &x.Seats, "min_seats": &x.MinSeats, "max_seats": &x.MaxSeats}); err != nil {
+		return 0, nil, err
+	}
+	if x.DiscountID, err = field[string](c, "discount_id"); err != nil {
+		return 0, nil, err
+	}
+	if err = c.checkCheckout(&x); err != nil {
 		return 0, nil, err
 	}
 	c.b.mu.Lock()
@@ -45,7 +52,7 @@ func createCheckout(c *call) (int, any, error) {
 	return created(c.b.checkoutJSON(&x), nil)
 }
 
-func checkCheckout(x *Checkout) error {
+func (c *call) checkCheckout(x *Checkout) error {
 	seen := map[string]bool{}
 	for i, id := range x.ProductIDs {
 		if !isUUID(id) {
@@ -55,6 +62,11 @@ func checkCheckout(x *Checkout) error {
 			return requestError("value_error", "Products must be unique.", x.ProductIDs, "body", "products")
 		}
 		seen[id] = true
+	}
+	for name, n := range map[string]int{"seats": x.Seats, "min_seats": x.MinSeats, "max_seats": x.MaxSeats} {
+		if raw, ok := c.body[name]; ok && string(raw) != "null" && (n < 1 || n > mostSeats) {
+			return requestError("value_error", "Input should be from 1 to 10000", n, "body", name)
+		}
 	}
 	for name, raw := range map[string]string{"success_url": x.SuccessURL, "return_url": x.ReturnURL} {
 		if raw == "" {
@@ -87,6 +99,7 @@ func listOrders(c *call) (int, any, error) {
 				"customer_id":          func(o *Order) string { return o.CustomerID },
 				"external_customer_id": func(o *Order) string { return b.externalOf(o.CustomerID) },
 				"checkout_id":          func(o *Order) string { return o.CheckoutID },
+				"discount_id":          func(o *Order) string { return o.DiscountID },
 				"subscription_id":      func(o *Order) string { return o.SubscriptionID },
 				"status":               func(o *Order) string { return o.Status },
 				"product_billing_type": func(o *Order) string {
@@ -96,10 +109,33 @@ func listOrders(c *call) (int, any, error) {
 					return "recurring"
 				},
 			},
-			sorts: map[string]func(*Order) string{"created_at": byCreation[Order], "status": func(o *Order) string { return o.Status }},
+			sorts: b.orderSorts(),
 			meta:  func(o *Order) map[string]any { return o.Metadata }, render: b.orderJSON,
 		})
 	})
+}
+
+func (b *Box) orderSorts() map[string]func(*Order) string {
+	return map[string]func(*Order) string{
+		"created_at":     byCreation[Order],
+		"status":         func(o *Order) string { return o.Status },
+		"invoice_number": func(o *Order) string { return o.InvoiceNumber },
+		"amount":         func(o *Order) string { return money(o.Amount) },
+		"net_amount":     func(o *Order) string { return money(o.Net()) },
+		"subscription":   func(o *Order) string { return o.SubscriptionID },
+		"customer": func(o *Order) string {
+			x, _ := b.customers.get(o.CustomerID)
+			return x.Email
+		},
+		"product": func(o *Order) string {
+			p, _ := b.products.get(o.ProductID)
+			return p.Name
+		},
+		"discount": func(o *Order) string {
+			d, _ := b.discounts.get(o.DiscountID)
+			return d.Name
+		},
+	}
 }
 
 func getOrder(c *call) (int, any, error) {
@@ -116,9 +152,10 @@ func listRefunds(c *call) (int, any, error) {
 				"subscription_id":      func(r *Refund) string { return r.SubscriptionID },
 				"customer_id":          func(r *Refund) string { return r.CustomerID },
 				"external_customer_id": func(r *Refund) string { return b.externalOf(r.CustomerID) },
-				"succeeded":            func(*Refund) string { return "true" }, // all of the box's do
+				"succeeded":            func(r *Refund) string { return strconv.FormatBool(r.Status == "succeeded") },
 			},
-			sorts: map[string]func(*Refund) string{"created_at": byCreation[Refund]}, render: b.refundJSON,
+			sorts:  map[string]func(*Refund) string{"created_at": byCreation[Refund], "amount": func(r *Refund) string { return money(r.Amount) }},
+			render: b.refundJSON,
 		})
 	})
 }
@@ -156,7 +193,8 @@ func listDisputes(c *call) (int, any, error) {
 				"order_id": func(d *Dispute) string { return d.OrderID },
 				"status":   func(d *Dispute) string { return d.Status },
 			},
-			sorts: map[string]func(*Dispute) string{"created_at": byCreation[Dispute]}, render: b.disputeJSON,
+			sorts:  map[string]func(*Dispute) string{"created_at": byCreation[Dispute], "amount": func(d *Dispute) string { return money(d.Amount) }},
+			render: b.disputeJSON,
 		})
 	})
 }

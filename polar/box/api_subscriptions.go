@@ -2,7 +2,6 @@ package box
 
 import (
 	"encoding/json"
-	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -19,11 +18,10 @@ func listSubscriptions(c *call) (int, any, error) {
 		return list(c, listing[Subscription]{
 			rows: rows, order: "-started_at",
 			filters: map[string]func(*Subscription) string{
-				"organization_id":              func(*Subscription) string { return b.org.ID },
 				"product_id":                   func(s *Subscription) string { return s.ProductID },
 				"customer_id":                  func(s *Subscription) string { return s.CustomerID },
 				"external_customer_id":         func(s *Subscription) string { return b.externalOf(s.CustomerID) },
-				"discount_id":                  func(*Subscription) string { return "" },
+				"discount_id":                  func(s *Subscription) string { return s.DiscountID },
 				"status":                       func(s *Subscription) string { return s.Status },
 				"active":                       func(s *Subscription) string { return strconv.FormatBool(s.Active()) },
 				"cancel_at_period_end":         func(s *Subscription) string { return strconv.FormatBool(s.CancelAtPeriodEnd) },
@@ -42,11 +40,16 @@ func (b *Box) subscriptionSorts() map[string]func(*Subscription) string {
 		"ended_at":           func(s *Subscription) string { return sortable(s.EndedAt) },
 		"ends_at":            func(s *Subscription) string { return sortable(s.EndsAt) },
 		"status":             func(s *Subscription) string { return s.Status },
-		"amount":             func(s *Subscription) string { return strconv.Itoa(1e9 + s.Amount) },
+		"amount":             func(s *Subscription) string { return money(s.Amount) },
 		"customer": func(s *Subscription) string {
 			c, _ := b.customers.get(s.CustomerID)
 			return c.Email
 		},
+		"discount": func(s *Subscription) string {
+			d, _ := b.discounts.get(s.DiscountID)
+			return d.Name
+		},
+		"organization": func(*Subscription) string { return b.org.Name },
 		"product": func(s *Subscription) string {
 			p, _ := b.products.get(s.ProductID)
 			return p.Name
@@ -115,6 +118,10 @@ func patchSubscription(c *call) (int, any, error) {
 			return 0, nil, err
 		}
 		return c.subscription(b.EndPeriodAt(id, end.UTC()))
+	case has("seats"):
+		return c.patchSeats(id)
+	case has("units"):
+		return c.patchUnits(id)
 	case has("product_id"), has("discount_id"), has("trial_end"), has("metadata"), has("proration_behavior"):
 		return c.patchPlan(id)
 	}
@@ -122,6 +129,53 @@ func patchSubscription(c *call) (int, any, error) {
 		return 0, nil, c.only("product_id", name+"?")
 	}
 	return c.subscription(b.change(id, func(t *tx, s *Subscription) error { t.save(s); return nil }))
+}
+
+// patchSeats takes the body of the merchant, and that of the customer, who
+// cannot say how it is charged.
+func (c *call) patchSeats(id string) (int, any, error) {
+	names := []string{"seats", "proration_behavior"}
+	if c.session != nil {
+		names = names[:1]
+	}
+	if err := c.only(names...); err != nil {
+		return 0, nil, err
+	}
+	proration, err := c.proration()
+	if err != nil {
+		return 0, nil, err
+	}
+	seats, err := field[*int](c, "seats")
+	if err == nil && seats == nil {
+		err = requestError("int_type", "Input should be a valid integer", nil, "body", "seats")
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.subscription(c.b.ChangeSeats(id, *seats, proration))
+}
+
+// patchUnits is for prices per unit, which the box does not have.
+func (c *call) patchUnits(id string) (int, any, error) {
+	if err := c.only("units", "proration_behavior"); err != nil {
+		return 0, nil, err
+	}
+	units, err := field[int](c, "units")
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.subscription(c.b.change(id, func(*tx, *Subscription) error {
+		return invalid("This subscription is not priced by units.", units, "units")
+	}))
+}
+
+// proration reads how a change is charged; the default is the organization's.
+func (c *call) proration() (string, error) {
+	s, err := field[string](c, "proration_behavior")
+	if err == nil && !slices.Contains([]string{"", "invoice", "prorate", "next_period", "reset"}, s) {
+		err = requestError("enum", "Input should be 'invoice', 'prorate', 'next_period' or 'reset'", s, "body", "proration_behavior")
+	}
+	return s, err
 }
 
 func (c *call) literal(name, want string) error {
@@ -139,9 +193,12 @@ func (c *call) patchCancel(id, reasonName, commentName string) (int, any, error)
 	if err := c.only("cancel_at_period_end", reasonName, commentName); err != nil {
 		return 0, nil, err
 	}
-	cancel, err := field[bool](c, "cancel_at_period_end")
+	cancel, err := field[*bool](c, "cancel_at_period_end")
 	if err != nil {
 		return 0, nil, err
+	}
+	if cancel == nil && c.session == nil {
+		return 0, nil, requestError("bool_type", "Input should be a valid boolean", nil, "body", "cancel_at_period_end")
 	}
 	var reason, comment string
 	if err := readFields(c, map[string]*string{reasonName: &reason, commentName: &comment}); err != nil {
@@ -150,7 +207,7 @@ func (c *call) patchCancel(id, reasonName, commentName string) (int, any, error)
 	if !slices.Contains(cancellationReasons, reason) {
 		return 0, nil, requestError("enum", "Input should be a cancellation reason", reason, "body", reasonName)
 	}
-	if !cancel {
+	if cancel != nil && !*cancel { // a customer may say no more than why
 		return c.subscription(c.b.Uncancel(id))
 	}
 	return c.subscription(c.b.Cancel(id, reason, comment))
@@ -199,18 +256,13 @@ func (c *call) patchPlan(id string) (int, any, error) {
 	if err := c.only("product_id", "proration_behavior", "discount_id", "trial_end", "metadata"); err != nil {
 		return 0, nil, err
 	}
-	var product, proration, discount string
-	if err := readFields(c, map[string]*string{"product_id": &product, "proration_behavior": &proration, "discount_id": &discount}); err != nil {
+	var product, discount string
+	if err := readFields(c, map[string]*string{"product_id": &product, "discount_id": &discount}); err != nil {
 		return 0, nil, err
 	}
-	if proration == "" {
-		proration = "prorate" // the organization's setting
-	}
-	if !slices.Contains([]string{"invoice", "prorate", "next_period", "reset"}, proration) {
-		return 0, nil, requestError("enum", "Input should be 'invoice', 'prorate', 'next_period' or 'reset'", proration, "body", "proration_behavior")
-	}
-	if discount != "" {
-		return 0, nil, invalid("Discount does not exist.", discount, "discount_id")
+	proration, err := c.proration()
+	if err != nil {
+		return 0, nil, err
 	}
 	trial, err := c.trialEnd()
 	if err != nil {
@@ -223,17 +275,25 @@ func (c *call) patchPlan(id string) (int, any, error) {
 	if product != "" && !isUUID(product) {
 		return 0, nil, requestError("uuid_parsing", "Input should be a valid UUID", product, "body", "product_id")
 	}
-	if metadata != nil {
-		if _, err := c.b.SetMetadata(id, metadata); err != nil || product == "" && trial == nil {
-			s, _ := c.b.Subscription(id)
-			return c.subscription(s, err)
-		}
+	sub, known := c.b.Subscription(id)
+	if !known {
+		return 0, nil, notFound()
 	}
-	if trial != nil {
+	_, off := c.body["discount_id"]
+	if metadata == nil && !off && trial == nil && product == "" {
+		return c.subscription(c.b.change(id, func(t *tx, s *Subscription) error { t.save(s); return nil }))
+	}
+	if metadata != nil {
+		sub, err = c.b.SetMetadata(id, metadata)
+	}
+	if off && err == nil {
+		sub, err = c.b.SetDiscount(id, discount)
+	}
+	if trial != nil && err == nil {
 		return c.subscription(c.b.EndTrialAt(id, *trial))
 	}
-	if product == "" {
-		return c.subscription(c.b.change(id, func(t *tx, s *Subscription) error { t.save(s); return nil }))
+	if product == "" || err != nil {
+		return c.subscription(sub, err)
 	}
 	return c.subscription(c.b.ChangePlan(id, product, proration))
 }
@@ -249,108 +309,4 @@ func (c *call) trialEnd() (*time.Time, error) {
 		return &now, nil
 	}
 	return field[*time.Time](c, "trial_end")
-}
-
-func portalScope(c *call) (Subscription, error) {
-	c.b.mu.Lock()
-	defer c.b.mu.Unlock()
-	s, ok := c.b.subs.seen(c.params["id"], c.at)
-	if !ok || s.CustomerID != c.session.customerID {
-		return s, notFound() // another customer's is not there
-	}
-	return s, nil
-}
-
-func portalList(c *call) (int, any, error) {
-	return c.read(func(b *Box) (any, error) {
-		return list(c, listing[Subscription]{
-			rows: b.subs.ofSeen(c.session.customerID, c.at), order: "-started_at",
-			filters: map[string]func(*Subscription) string{
-				"product_id": func(s *Subscription) string { return s.ProductID },
-				"active":     func(s *Subscription) string { return strconv.FormatBool(s.Active()) },
-			},
-			sorts: b.subscriptionSorts(), render: b.portalSubscription,
-		})
-	})
-}
-
-func portalGet(c *call) (int, any, error) {
-	s, err := portalScope(c)
-	return c.portal(s, err)
-}
-
-func (c *call) portal(s Subscription, err error) (int, any, error) {
-	if err != nil {
-		return 0, nil, err
-	}
-	return c.read(func(b *Box) (any, error) { return b.portalSubscription(&s), nil })
-}
-
-func portalCancel(c *call) (int, any, error) {
-	s, err := portalScope(c)
-	if err == nil {
-		s, err = c.b.Cancel(s.ID, "", "")
-	}
-	return c.portal(s, err)
-}
-
-// portalPatch takes the bodies that a customer may send.
-func portalPatch(c *call) (int, any, error) {
-	s, err := portalScope(c)
-	if err != nil {
-		return 0, nil, err
-	}
-	has := func(name string) bool { _, ok := c.body[name]; return ok }
-	switch {
-	case has("product_id"):
-		if err = c.only("product_id"); err == nil {
-			var product string
-			if product, err = field[string](c, "product_id"); err == nil {
-				s, err = c.b.ChangePlan(s.ID, product, "prorate")
-			}
-		}
-	case has("cancel_at_period_end"):
-		_, _, err = c.patchCancel(s.ID, "cancellation_reason", "cancellation_comment")
-	case has("pause_at_period_end"):
-		_, _, err = c.patchPause(s.ID)
-	case has("resume"):
-		_, _, err = c.patchResume(s.ID)
-	case has("pending_update"):
-		_, _, err = c.patchPending(s.ID)
-	default:
-		err = c.only("product_id")
-	}
-	if err != nil {
-		return 0, nil, err
-	}
-	s, _ = c.b.Subscription(s.ID)
-	return c.portal(s, nil)
-}
-
-func createSession(c *call) (int, any, error) {
-	var id, external, back string
-	if err := readFields(c, map[string]*string{"customer_id": &id, "external_customer_id": &external, "return_url": &back}); err != nil {
-		return 0, nil, err
-	}
-	b := c.b
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	name, given := "customer_id", id
-	if id == "" {
-		name, given = "external_customer_id", external
-		id = b.externals[external]
-	}
-	x, ok := b.customers.get(id)
-	if !ok || x.DeletedAt != nil {
-		return 0, nil, invalid("Customer does not exist.", given, name) // 422, not 404
-	}
-	s := b.newSession(id, back)
-	return http.StatusCreated, with(s.Row.json(), obj{
-		"token": s.token, "expires_at": stamp(s.expires), "return_url": text(back),
-		"customer_portal_url": b.portalURL(s.token), "customer_id": id, "customer": b.customerJSON(&x),
-	}), nil
-}
-
-func (b *Box) portalURL(token string) string {
-	return b.base + "/" + b.org.Slug + "/portal?customer_session_token=" + token
 }

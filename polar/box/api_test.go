@@ -21,7 +21,7 @@ type client struct {
 
 func (s *shop) client(scopes ...string) *client {
 	s.t.Helper()
-	srv := httptest.NewServer(s)
+	srv := httptest.NewServer(s.contract.Handler(s))
 	s.t.Cleanup(srv.Close)
 	s.SetBaseURL(srv.URL)
 	return &client{t: s.t, url: srv.URL, token: s.NewToken(scopes...), head: http.Header{}}

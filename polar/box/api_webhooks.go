@@ -152,6 +152,11 @@ func listDeliveries(c *call) (int, any, error) {
 				"http_code_class": func(a *Attempt) string { return strconv.Itoa(a.Code/100) + "xx" },
 				"event_type":      func(a *Attempt) string { return a.EventType },
 			},
+			matches: map[string]func(*Attempt, string) bool{
+				"query": func(a *Attempt, q string) bool {
+					return contains(q, a.EventType, a.EventID, b.delivery.events[a.EventID].payload)
+				},
+			},
 			render: b.attemptJSON,
 		})
 	})

@@ -51,6 +51,8 @@ type Box struct {
 	refunds   table[Refund]
 	disputes  table[Dispute]
 	grants    table[Grant]
+	seats     table[Seat]
+	discounts table[Discount]
 	checkouts table[Checkout]
 
 	journal   []Event
@@ -65,7 +67,9 @@ type Box struct {
 	delivery delivery
 	access   access
 	trouble  Trouble
-	locked   map[string]bool // subscriptions with an update in progress
+	locked   map[string]bool   // subscriptions with an update in progress
+	invites  map[string]string // invitation token to seat
+	actions  map[string]string // benefit to what its customers must do first
 }
 
 // New makes a box with an organization and nothing else.
@@ -90,11 +94,13 @@ func New(o Options) *Box {
 		disputes:  newTable(func(d *Dispute) string { return d.OrderID }),
 		grants:    newTable(func(g *Grant) string { return g.CustomerID }),
 		checkouts: newTable(func(c *Checkout) string { return c.ExternalCustomerID }),
+		seats:     newTable(func(s *Seat) string { return s.SubscriptionID + s.OrderID }), // one of them
+		discounts: newTable(func(*Discount) string { return "" }),
 	}
 	b.org = Organization{Row: b.newRow(), Name: "Acme", Slug: "acme"}
 	b.delivery = newDelivery(o)
 	b.access = newAccess()
-	b.locked = map[string]bool{}
+	b.locked, b.invites, b.actions = map[string]bool{}, map[string]string{}, map[string]string{}
 	return b
 }
 
@@ -108,6 +114,8 @@ func (b *Box) SetBaseURL(url string) {
 
 // Organization returns the box's only organization.
 func (b *Box) Organization() Organization {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return b.org
 }
 

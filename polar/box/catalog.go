@@ -9,6 +9,9 @@ func (b *Box) AddBenefit(x Benefit) Benefit {
 	if x.Type == "" {
 		x.Type = "feature_flag"
 	}
+	if x.Type == "custom" && x.Properties == nil {
+		x.Properties = map[string]any{"note": nil}
+	}
 	b.transact(func(t *tx) {
 		insert(t, &b.benefits, &x)
 		t.emit("benefit.created", b.benefitJSON(&x))
@@ -29,6 +32,9 @@ func (b *Box) AddProduct(p Product) Product {
 	}
 	if p.Price.Currency == "" {
 		p.Price.Currency = "usd"
+	}
+	if p.Visibility == "" {
+		p.Visibility = "public"
 	}
 	p.Price.Row = b.newRow()
 	b.transact(func(t *tx) {

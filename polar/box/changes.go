@@ -15,7 +15,7 @@ func (b *Box) change(id string, do func(*tx, *Subscription) error) (Subscription
 		return s, notFound()
 	}
 	if b.locked[id] {
-		return s, &Error{Status: http.StatusConflict, Code: "SubscriptionLocked", Detail: "This subscription is pending an update."}
+		return s, conflict("SubscriptionLocked", "This subscription is pending an update.")
 	}
 	var err error
 	b.transact(func(t *tx) { err = do(t, &s) })
@@ -60,12 +60,11 @@ func (b *Box) Cancel(id, reason, comment string) (Subscription, error) {
 // Uncancel takes a cancellation back before it takes effect.
 func (b *Box) Uncancel(id string) (Subscription, error) {
 	return b.change(id, func(t *tx, s *Subscription) error {
-		if !s.Billable() {
-			return alreadyCanceled()
+		if s.EndedAt != nil {
+			return &Error{Status: http.StatusGone, Code: "ResourceUnavailable", Detail: "Resource unavailable"}
 		}
-		if !s.CancelAtPeriodEnd {
-			t.save(s) // Polar answers a change of nothing with an update
-			return nil
+		if !s.Billable() || !s.CancelAtPeriodEnd {
+			return &Error{Status: http.StatusBadRequest, Code: "BadRequest", Detail: "Bad request"}
 		}
 		s.CancelAtPeriodEnd, s.CanceledAt, s.EndsAt = false, nil, nil
 		s.CancellationReason, s.CancellationComment = "", ""
@@ -97,25 +96,32 @@ func (b *Box) ChangePlan(id, productID, proration string) (Subscription, error) 
 		if !s.Billable() || s.CancelAtPeriodEnd {
 			return alreadyCanceled()
 		}
+		if p.Price.seated() != (s.Seats > 0) {
+			return invalid("The box does not move subscriptions between prices per seat and others.", productID, "product_id")
+		}
+		if err := b.checkSeats(s, &p, s.Seats); p.Price.seated() && err != nil {
+			return err
+		}
 		if proration == "next_period" {
 			s.Pending = &PendingUpdate{Row: b.newRow(), AppliesAt: s.CurrentPeriodEnd, ProductID: productID}
 			t.save(s)
 			return nil
 		}
-		return t.changeNow(s, &p, proration)
+		return t.changeNow(s, &p, s.Seats, proration)
 	})
 }
 
-func (t *tx) changeNow(s *Subscription, p *Product, proration string) error {
+// changeNow moves to a product and a number of seats, of which one is new.
+func (t *tx) changeNow(s *Subscription, p *Product, seats int, proration string) error {
 	b := t.b
 	c, _ := b.customers.get(s.CustomerID)
 	o := Order{
 		Status: "paid", Currency: s.Currency, BillingReason: "subscription_update", CustomerID: s.CustomerID,
-		ProductID: p.ID, PriceID: p.Price.ID, SubscriptionID: s.ID, Metadata: s.Metadata,
+		ProductID: p.ID, PriceID: p.Price.ID, SubscriptionID: s.ID, Metadata: s.Metadata, Seats: seats,
 	}
 	reset := p.Interval != s.Interval || p.IntervalCount != s.IntervalCount || proration == "reset"
 	if s.Status != "trialing" && (proration == "invoice" || reset) {
-		o.Amount = max(0, b.proration(s, p, reset))
+		o.Amount = max(0, b.proration(s, p.Price.amount(seats), reset))
 	}
 	if o.Amount > 0 {
 		if c.declines {
@@ -124,7 +130,7 @@ func (t *tx) changeNow(s *Subscription, p *Product, proration string) error {
 		t.addOrder(&o)
 		t.emitOrder(&o, "created", "updated", "paid")
 	}
-	s.setPlan(p)
+	s.setPlan(p, seats)
 	s.Pending = nil
 	if reset && s.Status != "trialing" {
 		s.CurrentPeriodStart = t.flush()
@@ -138,14 +144,14 @@ func (t *tx) changeNow(s *Subscription, p *Product, proration string) error {
 
 // proration is the price of the rest of the period on the new plan, minus what
 // the old plan's rest was worth.
-func (b *Box) proration(s *Subscription, p *Product, reset bool) int {
+func (b *Box) proration(s *Subscription, amount int, reset bool) int {
 	period := s.CurrentPeriodEnd.Sub(s.CurrentPeriodStart)
 	rest := max(0, s.CurrentPeriodEnd.Sub(b.Now()))
 	share := float64(rest) / float64(max(1, period))
 	if reset {
-		return p.Price.Amount - int(float64(s.Amount)*share)
+		return amount - int(float64(s.Amount)*share)
 	}
-	return int(float64(p.Price.Amount-s.Amount) * share)
+	return int(float64(amount-s.Amount) * share)
 }
 
 // DropPending takes a scheduled change of plan back.
@@ -162,7 +168,7 @@ func (b *Box) DropPending(id string) (Subscription, error) {
 func (b *Box) Pause(id string, resumes *time.Time) (Subscription, error) {
 	return b.change(id, func(t *tx, s *Subscription) error {
 		if !s.Billable() || s.CancelAtPeriodEnd {
-			return alreadyCanceled()
+			return conflict("CannotPauseSubscription", "This subscription cannot be paused.")
 		}
 		if resumes != nil && !resumes.After(s.CurrentPeriodEnd) {
 			return invalid("The resume date must be after the end of the current period.", stamp(*resumes), "resumes_at")
@@ -176,8 +182,8 @@ func (b *Box) Pause(id string, resumes *time.Time) (Subscription, error) {
 // Unpause takes a scheduled pause back.
 func (b *Box) Unpause(id string) (Subscription, error) {
 	return b.change(id, func(t *tx, s *Subscription) error {
-		if !s.Billable() {
-			return alreadyCanceled()
+		if !s.Billable() || !s.PauseAtPeriodEnd {
+			return conflict("NoScheduledPause", "This subscription is not scheduled to be paused.")
 		}
 		s.PauseAtPeriodEnd, s.ResumesAt = false, nil
 		t.save(s)
@@ -189,7 +195,7 @@ func (b *Box) Unpause(id string) (Subscription, error) {
 func (b *Box) Resume(id string) (Subscription, error) {
 	return b.change(id, func(t *tx, s *Subscription) error {
 		if s.Status != "paused" {
-			return &Error{Status: http.StatusForbidden, Code: "SubscriptionNotPaused", Detail: "This subscription is not paused."}
+			return conflict("NotPausedSubscription", "This subscription is not paused.")
 		}
 		t.resume(s)
 		return nil
@@ -200,8 +206,11 @@ func (b *Box) Resume(id string) (Subscription, error) {
 // too. Customers of the API say current_billing_period_end and trial_end.
 func (b *Box) EndPeriodAt(id string, end time.Time) (Subscription, error) {
 	return b.change(id, func(t *tx, s *Subscription) error {
-		if !s.Billable() {
+		if s.EndedAt != nil || s.CancelAtPeriodEnd {
 			return alreadyCanceled()
+		}
+		if !s.Active() {
+			return forbidden("InactiveSubscription", "Subscription "+s.ID+" is not active.")
 		}
 		if end.Before(b.Now()) {
 			return invalid("The date must be in the future.", stamp(end), "current_billing_period_end")
@@ -209,9 +218,6 @@ func (b *Box) EndPeriodAt(id string, end time.Time) (Subscription, error) {
 		s.CurrentPeriodEnd = end
 		if s.Status == "trialing" {
 			s.TrialEnd = &end
-		}
-		if s.CancelAtPeriodEnd {
-			s.EndsAt = &end
 		}
 		b.scheduleDue(s)
 		t.save(s)

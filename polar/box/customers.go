@@ -9,7 +9,7 @@ import (
 func (b *Box) CreateCustomer(c Customer) (Customer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if c.Email == "" {
+	if c.Email == "" && c.Type != "team" {
 		return c, invalid("Field required", nil, "email")
 	}
 	if _, taken := b.customerByEmail(c.Email); taken {
@@ -31,12 +31,21 @@ func (t *tx) addCustomer(c *Customer) {
 		t.b.externals[c.ExternalID] = c.ID
 	}
 	owner := Member{CustomerID: c.ID, Email: c.Email, Name: c.Name, ExternalID: c.ExternalID, Role: "owner"}
-	insert(t, &t.b.members, &owner)
-	t.emit("member.created", memberJSON(&owner))
+	for to, own := range map[*string]string{&owner.Email: c.Owner.Email, &owner.Name: c.Owner.Name, &owner.ExternalID: c.Owner.ExternalID} {
+		if own != "" {
+			*to = own
+		}
+	}
+	if owner.Email != "" { // a team may begin with nobody
+		t.addMember(&owner)
+	}
 	t.b.customerJob(c.ID, "created")
 }
 
 func (b *Box) customerByEmail(email string) (Customer, bool) {
+	if email == "" {
+		return Customer{}, false // some teams have none
+	}
 	for _, c := range b.customers.of(foldEmail(email)) {
 		if c.DeletedAt == nil {
 			return c, true
@@ -56,6 +65,7 @@ func (b *Box) customerByExternal(id string) (Customer, bool) {
 // CustomerUpdate is what can change of a customer; nil leaves a field alone.
 type CustomerUpdate struct {
 	Email, Name, ExternalID *string
+	Type                    *string // from individual to team, and not back
 	Metadata                map[string]any
 }
 
@@ -82,6 +92,12 @@ func (b *Box) UpdateCustomer(id string, u CustomerUpdate) (Customer, error) {
 			return c, invalid("A customer with this email address already exists.", *u.Email, "email")
 		}
 		c.Email = *u.Email
+	}
+	if u.Type != nil && *u.Type != c.Type {
+		if *u.Type != "team" {
+			return c, invalid("Customer type cannot be changed from team to individual.", *u.Type, "type")
+		}
+		c.Type = "team"
 	}
 	if external != "" {
 		c.ExternalID = external
@@ -121,9 +137,7 @@ func (b *Box) DeleteCustomer(id string) error {
 		update(t, &b.customers, &c)
 		for _, m := range b.members.of(id) {
 			if !m.deleted {
-				m.deleted = true
-				update(t, &b.members, &m)
-				t.emit("member.deleted", memberJSON(&m))
+				t.dropMember(&m)
 			}
 		}
 		b.customerJob(id, "deleted")

@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"io"
 	"net/http"
 	"slices"
@@ -98,14 +97,8 @@ func (b *Box) enqueue(e Event, visible time.Time) {
 		if !endpoint.wants(e.Type) {
 			continue
 		}
-		payload, _ := json.Marshal(struct {
-			Type       string          `json:"type"`
-			Timestamp  string          `json:"timestamp"`
-			APIVersion string          `json:"api_version"`
-			Data       json.RawMessage `json:"data"`
-		}{e.Type, stamp(e.Timestamp), endpoint.APIVersion, e.Data})
 		row := &webhookEvent{
-			Row: Row{ID: b.newID(), CreatedAt: e.Timestamp}, endpoint: endpoint, kind: e.Type, payload: string(payload),
+			Row: Row{ID: b.newID(), CreatedAt: e.Timestamp}, endpoint: endpoint, kind: e.Type, payload: e.Envelope(endpoint.APIVersion),
 			apiVersion: endpoint.APIVersion, visible: visible,
 		}
 		d.events[row.ID] = row

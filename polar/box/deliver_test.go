@@ -34,6 +34,7 @@ func (s *shop) receive(e Endpoint) (*receiver, Endpoint) {
 	r := &receiver{status: 200}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
+		s.contract.Webhook(body)
 		now, _ := s.Endpoint(e.ID)
 		v, err := polar.NewWebhookVerifier(now.Secret)
 		if err != nil {

@@ -33,6 +33,10 @@ func forbidden(code, detail string) *Error {
 	return &Error{Status: http.StatusForbidden, Code: code, Detail: detail}
 }
 
+func conflict(code, detail string) *Error {
+	return &Error{Status: http.StatusConflict, Code: code, Detail: detail}
+}
+
 func paymentFailed() *Error {
 	return &Error{Status: http.StatusPaymentRequired, Code: "PaymentFailed", Detail: "The payment failed."}
 }

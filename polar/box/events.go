@@ -11,6 +11,13 @@ type Event struct {
 	Timestamp time.Time
 	Data      json.RawMessage
 	subject   string // the id of the object
+	extra     string // more fields of the envelope, as JSON
+}
+
+// Envelope is the body of the event's webhook, for an endpoint with an API
+// version.
+func (e *Event) Envelope(version string) string {
+	return `{"type":"` + e.Type + `","timestamp":"` + stamp(e.Timestamp) + `","api_version":"` + version + `"` + e.extra + `,"data":` + string(e.Data) + `}`
 }
 
 // maxJournal bounds the memory of a box that runs for long.
@@ -29,13 +36,13 @@ func (t *tx) emit(kind string, data obj) { t.emitAll("", []string{kind}, data) }
 
 // emitAll sends several events with the same data, rendered once.
 func (t *tx) emitAll(prefix string, kinds []string, data obj) {
-	body, err := json.Marshal(data)
+	body, err := encode(data)
 	if err != nil {
 		panic("box: " + prefix + kinds[0] + ": " + err.Error()) // metadata that JSON cannot hold
 	}
 	id, _ := data["id"].(string)
 	for _, kind := range kinds {
-		t.events = append(t.events, Event{prefix + kind, t.b.clock.tick(), body, id})
+		t.events = append(t.events, Event{prefix + kind, t.b.clock.tick(), body, id, ""})
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-polar/caddy-polar/polar/box/internal/contract"
 )
 
 const day = 24 * time.Hour
@@ -14,17 +16,28 @@ const day = 24 * time.Hour
 type shop struct {
 	*Box
 	t                      *testing.T
+	contract               *contract.Checker // of every answer and every event
 	pro, maxi, trial, once Product
 	seen                   int
 }
 
+// newShop opens a shop all of whose events are checked at the end of the test.
 func newShop(t *testing.T, o Options) *shop {
 	t.Helper()
+	s := openShop(t, contract.New(t), o)
+	t.Cleanup(func() {
+		events := s.Events()
+		s.contract.Webhooks(len(events), func(i int) string { return events[i].Envelope(Version) })
+	})
+	return s
+}
+
+func openShop(t *testing.T, c *contract.Checker, o Options) *shop {
 	b := New(o)
 	proBenefit := b.AddBenefit(Benefit{Description: "Pro features", Metadata: map[string]any{"feature": "pro"}})
 	maxBenefit := b.AddBenefit(Benefit{Description: "Max features"})
 	onceBenefit := b.AddBenefit(Benefit{Description: "Lifetime"})
-	s := &shop{Box: b, t: t}
+	s := &shop{Box: b, t: t, contract: c}
 	s.pro = b.AddProduct(Product{Name: "Pro", Interval: "month", Price: Price{Amount: 1900}, BenefitIDs: []string{proBenefit.ID}, Metadata: map[string]any{"tier": "pro"}})
 	s.maxi = b.AddProduct(Product{Name: "Max", Interval: "month", Price: Price{Amount: 4900}, BenefitIDs: []string{maxBenefit.ID}})
 	s.trial = b.AddProduct(Product{Name: "Try", Interval: "month", TrialInterval: "day", TrialCount: 14, Price: Price{Amount: 1900}, BenefitIDs: []string{proBenefit.ID}})

@@ -23,12 +23,26 @@ func (t *tx) reconcileGrants(s *Subscription) {
 			return
 		}
 	}
+	if s.Seats > 0 {
+		if !s.Active() {
+			t.revokeSeats(s.ID, "")
+		}
+		return // what is granted hangs on the seats, which do not come back
+	}
 	var wanted []string
 	if c, _ := t.b.customers.get(s.CustomerID); s.Active() && c.DeletedAt == nil {
 		p, _ := t.b.products.get(s.ProductID)
 		wanted = p.BenefitIDs
 	}
 	t.setGrants(Grant{SubscriptionID: s.ID, CustomerID: s.CustomerID}, wanted)
+}
+
+// json is null for no error, with a time as Python writes it.
+func (e *GrantError) json() any {
+	if e == nil {
+		return nil
+	}
+	return obj{"message": e.Message, "type": "BenefitActionRequiredError", "timestamp": e.At.UTC().Format("2006-01-02T15:04:05.000000-07:00")}
 }
 
 // orderGrantJob grants what a one-time purchase has bought.
@@ -42,6 +56,7 @@ func (b *Box) orderGrantJob(orderID string) {
 
 func (b *Box) revokeOrderJob(orderID, customerID string) {
 	b.job(b.Now().Add(grantDelay), true, func(t *tx) {
+		t.revokeSeats(orderID, "")
 		t.setGrants(Grant{OrderID: orderID, CustomerID: customerID}, nil)
 	})
 }
@@ -58,11 +73,12 @@ func (b *Box) grantCustomerJob(customerID string) {
 }
 
 // setGrants revokes first what is not wanted, and then grants what is missing.
-// A grant that existed is granted again, with its id.
+// A grant that existed is granted again, with its id. With a member, only that
+// member's grants are looked at.
 func (t *tx) setGrants(like Grant, wanted []string) {
 	have := map[string]Grant{}
 	for _, g := range t.b.grants.of(like.CustomerID) {
-		if g.SubscriptionID != like.SubscriptionID || g.OrderID != like.OrderID {
+		if g.SubscriptionID != like.SubscriptionID || g.OrderID != like.OrderID || like.MemberID != "" && g.MemberID != like.MemberID {
 			continue
 		}
 		have[g.BenefitID] = g
@@ -75,16 +91,17 @@ func (t *tx) setGrants(like Grant, wanted []string) {
 		if existed && g.RevokedAt == nil {
 			continue
 		}
-		now := t.b.clock.tick()
+		if !existed {
+			g = like
+			g.Row, g.BenefitID = t.b.newRow(), id
+			if owner, ok := t.b.owner(like.CustomerID); ok && g.MemberID == "" {
+				g.MemberID = owner.ID
+			}
+		}
+		t.attempt(&g)
 		if existed {
-			g.GrantedAt, g.RevokedAt = &now, nil
 			update(t, &t.b.grants, &g)
 		} else {
-			g = like
-			g.BenefitID, g.GrantedAt = id, &now
-			if members := t.b.members.of(like.CustomerID); len(members) > 0 {
-				g.MemberID = members[0].ID
-			}
 			insert(t, &t.b.grants, &g)
 		}
 		t.emit("benefit_grant.created", t.b.grantJSON(&g))
@@ -92,9 +109,47 @@ func (t *tx) setGrants(like Grant, wanted []string) {
 	}
 }
 
+// attempt grants, or notes what its customer must do first.
+func (t *tx) attempt(g *Grant) {
+	now := t.b.clock.tick()
+	g.GrantedAt, g.RevokedAt, g.Error = &now, nil, nil
+	if action := t.b.actions[g.BenefitID]; action != "" {
+		g.GrantedAt, g.Error = nil, &GrantError{Message: action, At: now}
+	}
+}
+
+// RequireAction lets a benefit's grants fail from now on, as those do for which
+// a customer must first connect an account; the message says what to do. An
+// empty one ends it.
+func (b *Box) RequireAction(benefitID, message string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.actions[benefitID] = message
+}
+
+// RetryGrant tries to grant again what has failed or was granted, as after the
+// customer has connected the account.
+func (b *Box) RetryGrant(id string) (Grant, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g, ok := b.grants.get(id)
+	if !ok || g.RevokedAt != nil {
+		return g, notFound()
+	}
+	b.transact(func(t *tx) { t.regrant(&g) })
+	return g, nil
+}
+
+func (t *tx) regrant(g *Grant) {
+	t.attempt(g)
+	update(t, &t.b.grants, g)
+	t.emit("benefit_grant.updated", t.b.grantJSON(g))
+	t.b.stateChanged(g.CustomerID)
+}
+
 func (t *tx) revokeGrant(g *Grant) {
 	now := t.flush()
-	g.GrantedAt, g.RevokedAt = nil, &now
+	g.GrantedAt, g.RevokedAt, g.Error = nil, &now, nil
 	update(t, &t.b.grants, g)
 	t.emit("benefit_grant.revoked", t.b.grantJSON(g))
 	t.b.stateChanged(g.CustomerID)

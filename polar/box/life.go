@@ -71,9 +71,16 @@ func (s *Subscription) applyPending(b *Box) bool {
 	if s.Pending == nil {
 		return false
 	}
-	p, _ := b.products.get(s.Pending.ProductID)
+	id, seats := s.ProductID, s.Seats
+	if s.Pending.ProductID != "" {
+		id = s.Pending.ProductID
+	}
+	if s.Pending.Seats > 0 {
+		seats = s.Pending.Seats
+	}
+	p, _ := b.products.get(id)
 	s.Pending = nil
-	s.setPlan(&p)
+	s.setPlan(&p, seats)
 	return true
 }
 

@@ -238,8 +238,11 @@ func TestUncancel(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	s.expect("subscription.updated", "subscription.uncanceled")
-	s.Uncancel(sub.ID)
-	s.expect("subscription.updated")
+	_, err := s.Uncancel(sub.ID)
+	refusal(t, err, 400, "BadRequest")
+	s.Revoke(sub.ID)
+	_, err = s.Uncancel(sub.ID)
+	refusal(t, err, 410, "ResourceUnavailable")
 }
 
 func TestRevoke(t *testing.T) {

@@ -30,15 +30,20 @@ type Product struct {
 	TrialCount    int
 	Metadata      map[string]any
 	Archived      bool
+	Visibility    string // draft, private or public
+	Description   string
 	Price         Price
 	BenefitIDs    []string
 }
 
-// Price is a fixed price; an amount of 0 is a free one.
+// Price is a fixed price, of which an amount of 0 is a free one; or with tiers,
+// a price per seat.
 type Price struct {
 	Row
-	Amount   int
-	Currency string
+	Amount    int
+	Currency  string
+	Tiers     []SeatTier
+	Graduated bool // each tier prices its own seats; without, one prices them all
 }
 
 // Benefit is something that a product grants.
@@ -71,7 +76,8 @@ type Customer struct {
 	Address         *Address
 	PaymentMethodID string
 	DeletedAt       *time.Time
-	declines        bool // the card
+	Owner           Member // what the owner has of its own, when it is created
+	declines        bool   // the card
 }
 
 // Member is a person of a customer.
@@ -81,11 +87,12 @@ type Member struct {
 	deleted                                   bool
 }
 
-// PendingUpdate is a change of plan that is scheduled.
+// PendingUpdate is a change of plan or of seats that is scheduled.
 type PendingUpdate struct {
 	Row
 	AppliesAt time.Time
 	ProductID string
+	Seats     int
 }
 
 // Subscription is a subscription.
@@ -105,6 +112,8 @@ type Subscription struct {
 	PauseAtPeriodEnd                     bool
 	PausedAt, ResumesAt                  *time.Time
 	CustomerID, ProductID, CheckoutID    string
+	DiscountID                           string
+	Seats                                int // none: it is not sold by seats
 	CancellationReason                   string
 	CancellationComment                  string
 	Metadata                             map[string]any
@@ -125,7 +134,8 @@ func (s *Subscription) Active() bool {
 type Order struct {
 	Row
 	Status                         string
-	Amount, Tax                    int
+	Amount, Discount, Tax          int // the amount is before the discount
+	Seats                          int
 	Refunded, RefundedTax          int
 	Currency                       string
 	BillingReason                  string
@@ -133,11 +143,15 @@ type Order struct {
 	ItemID                         string
 	CustomerID, ProductID, PriceID string
 	SubscriptionID, CheckoutID     string
+	DiscountID                     string
 	NextPaymentAttemptAt           *time.Time
 	Metadata                       map[string]any
 	failedAt                       *time.Time // the first failure
 	attempts                       int
 }
+
+// Net is what the order costs, without tax.
+func (o *Order) Net() int { return o.Amount - o.Discount }
 
 func (o *Order) paid() bool {
 	return o.Status == "paid" || o.Status == "refunded" || o.Status == "partially_refunded"
@@ -164,11 +178,18 @@ type Dispute struct {
 	OrderID, CustomerID, PaymentID string
 }
 
-// Grant is a benefit that a customer has, or had.
+// Grant is a benefit that a customer has, had, or could not be given.
 type Grant struct {
 	Row
 	GrantedAt, RevokedAt                                     *time.Time
 	SubscriptionID, OrderID, CustomerID, MemberID, BenefitID string
+	Error                                                    *GrantError
+}
+
+// GrantError is why a benefit could not be granted.
+type GrantError struct {
+	Message string
+	At      time.Time
 }
 
 // Checkout is a checkout session.
@@ -182,11 +203,14 @@ type Checkout struct {
 	CustomerID, ExternalCustomerID string
 	CustomerEmail, CustomerName    string
 	CustomerIP                     string
+	Seats, MinSeats, MaxSeats      int
+	DiscountID                     string
 	Metadata, CustomerMetadata     map[string]any
 	AllowTrial                     bool
 	TrialEnd                       *time.Time
 	SubscriptionID                 string // what came of it; not rendered
 	URL                            string
+	ownSuccessPage                 bool // the merchant gave no success URL
 	customerAddress                *Address
 	paymentMethod                  string
 }

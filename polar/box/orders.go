@@ -9,10 +9,11 @@ func (t *tx) addOrder(o *Order) {
 	t.b.invoices++
 	o.Row, o.ItemID = t.b.newRow(), t.b.newID()
 	o.InvoiceNumber = fmt.Sprintf("ACME-7H2K9QW-%04d", t.b.invoices)
-	o.Tax = taxOf(o.Amount)
 	if o.Currency == "" {
 		o.Currency = "usd"
 	}
+	o.Discount = t.redeem(o)
+	o.Tax = taxOf(o.Net())
 	insert(t, &t.b.orders, o)
 }
 
@@ -33,6 +34,7 @@ func (b *Box) billJob(subscriptionID string) {
 		o := Order{
 			Status: "pending", Amount: s.Amount, Currency: s.Currency, BillingReason: "subscription_cycle",
 			CustomerID: s.CustomerID, ProductID: s.ProductID, PriceID: p.Price.ID, SubscriptionID: s.ID, Metadata: s.Metadata,
+			Seats: s.Seats, DiscountID: b.stillOff(&s),
 		}
 		t.addOrder(&o)
 		t.emitOrder(&o, "created")
@@ -47,7 +49,7 @@ func (b *Box) billJob(subscriptionID string) {
 // collect charges the card for a pending order.
 func (t *tx) collect(o *Order) {
 	c, _ := t.b.customers.get(o.CustomerID)
-	if c.declines && o.Amount > 0 {
+	if c.declines && o.Net() > 0 {
 		t.fail(o)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -80,8 +81,10 @@ func (b *Box) checkoutPage(w http.ResponseWriter, r *http.Request, secret string
 	status, problem := http.StatusOK, ""
 	if r.Method == http.MethodPost {
 		r.Body = http.MaxBytesReader(w, r.Body, 1<<16)
+		seats, _ := strconv.Atoi(r.PostFormValue("seats"))
 		paid, err := b.Confirm(c.ID, Payment{
 			Email: strings.TrimSpace(r.PostFormValue("email")), Name: strings.TrimSpace(r.PostFormValue("name")), Declined: r.PostFormValue("card") == "declined",
+			Seats: seats,
 		})
 		if err == nil {
 			b.afterPayment(w, r, &paid)
@@ -89,9 +92,12 @@ func (b *Box) checkoutPage(w http.ResponseWriter, r *http.Request, secret string
 		}
 		status, problem = refusalText(err)
 	}
+	b.mu.Lock()
+	net, organization := b.checkoutNet(&c, &p), b.org.Name
+	b.mu.Unlock()
 	show(w, status, "checkout.html", map[string]any{
-		"Checkout": c, "Product": p, "Problem": problem, "Trial": c.AllowTrial && p.TrialInterval != "", "Organization": b.org.Name,
-		"Tax": taxOf(p.Price.Amount), "Total": p.Price.Amount + taxOf(p.Price.Amount),
+		"Checkout": c, "Product": p, "Problem": problem, "Trial": c.AllowTrial && p.TrialInterval != "", "Organization": organization,
+		"Net": net, "Tax": taxOf(net), "Total": net + taxOf(net),
 	})
 }
 

@@ -24,7 +24,10 @@ func (b *Box) portalPage(w http.ResponseWriter, r *http.Request) {
 	status, problem := http.StatusOK, ""
 	if r.Method == http.MethodPost {
 		r.Body = http.MaxBytesReader(w, r.Body, 1<<16)
-		err := b.portalAction(s.customerID, r.PostFormValue("subscription"), r.PostFormValue("action"), r.PostFormValue("product"))
+		err := b.mayAct(s)
+		if err == nil {
+			err = b.portalAction(s.customerID, r.PostFormValue("subscription"), r.PostFormValue("action"), r.PostFormValue("product"))
+		}
 		if err == nil {
 			http.Redirect(w, r, r.URL.Path+"?customer_session_token="+url.QueryEscape(token), http.StatusSeeOther)
 			return
@@ -32,6 +35,12 @@ func (b *Box) portalPage(w http.ResponseWriter, r *http.Request) {
 		status, problem = refusalText(err)
 	}
 	show(w, status, "portal.html", b.portalData(s, problem))
+}
+
+func (b *Box) mayAct(s *session) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mayPay(s)
 }
 
 func (b *Box) portalData(s *session, problem string) map[string]any {

@@ -25,6 +25,12 @@ func (b *Box) createCheckout(c Checkout) (Checkout, error) {
 			return c, invalid("Product does not exist.", id, "products", i)
 		}
 	}
+	if err := b.checkDiscount(c.DiscountID, c.ProductIDs[0]); err != nil {
+		return c, err
+	}
+	if err := b.seatCheckout(&c); err != nil {
+		return c, err
+	}
 	if c.CustomerID != "" {
 		known, ok := b.customers.get(c.CustomerID)
 		if !ok || known.DeletedAt != nil {
@@ -42,7 +48,7 @@ func (b *Box) createCheckout(c Checkout) (Checkout, error) {
 	b.secrets[c.ClientSecret] = c.ID
 	c.ExpiresAt = c.CreatedAt.Add(checkoutTTL)
 	c.URL = b.base + "/checkout/" + c.ClientSecret
-	if c.SuccessURL == "" {
+	if c.ownSuccessPage = c.SuccessURL == ""; c.ownSuccessPage {
 		c.SuccessURL = c.URL + "/confirmation"
 	}
 	c.SuccessURL = replaceCheckoutID(c.SuccessURL, c.ID)
@@ -67,6 +73,7 @@ func replaceCheckoutID(url, id string) string {
 // Payment is what the buyer enters on the checkout page.
 type Payment struct {
 	Email, Name string
+	Seats       int  // none leaves what the checkout says
 	Declined    bool // the card
 }
 
@@ -90,20 +97,25 @@ func (b *Box) Confirm(checkoutID string, p Payment) (Checkout, error) {
 	if c.CustomerEmail == "" {
 		return c, invalid("Field required", nil, "customer_email")
 	}
+	if p.Seats > 0 {
+		c.Seats = p.Seats
+	}
+	if err := b.seatCheckout(&c); err != nil {
+		return c, err
+	}
 	product, _ := b.products.get(c.ProductIDs[0])
 	buyer, known, err := b.buyerOf(&c)
 	if err != nil {
 		return c, err
 	}
-	if known && product.Interval != "" && !b.options.AllowMultiple {
-		for _, s := range b.subs.of(buyer.ID) {
-			if s.Billable() {
-				return c, forbidden("AlreadyActiveSubscriptionError", "You already have an active subscription.")
-			}
-		}
+	if err := b.secondSubscription(&c); err != nil {
+		return c, err
+	}
+	if err := b.checkDiscount(c.DiscountID, product.ID); err != nil || known && b.spent(c.DiscountID, buyer.ID) {
+		return c, forbidden("DiscountRedemptionLimitReached", "This discount cannot be used any more.")
 	}
 	b.transact(func(t *tx) { t.confirm(&c, &buyer, known) })
-	if p.Declined && product.Price.Amount > 0 {
+	if p.Declined && b.checkoutNet(&c, &product) > 0 {
 		b.transact(func(t *tx) {
 			c.Status = "open"
 			update(t, &b.checkouts, &c)
@@ -113,6 +125,21 @@ func (b *Box) Confirm(checkoutID string, p Payment) (Checkout, error) {
 	}
 	b.transact(func(t *tx) { t.succeed(&c, &buyer, &product) })
 	return c, nil
+}
+
+// secondSubscription refuses a checkout of somebody who is subscribed already.
+func (b *Box) secondSubscription(c *Checkout) error {
+	product, _ := b.products.get(c.ProductIDs[0])
+	buyer, known, _ := b.buyerOf(c)
+	if !known || product.Interval == "" || b.options.AllowMultiple {
+		return nil
+	}
+	for _, s := range b.subs.of(buyer.ID) {
+		if s.Billable() {
+			return forbidden("AlreadyActiveSubscriptionError", "You already have an active subscription.")
+		}
+	}
+	return nil
 }
 
 // buyerOf finds the customer of a checkout. A customer with the same e-mail
@@ -151,7 +178,14 @@ func (t *tx) confirm(c *Checkout, buyer *Customer, known bool) {
 }
 
 func (t *tx) succeed(c *Checkout, buyer *Customer, p *Product) {
-	order := Order{Amount: p.Price.Amount, BillingReason: "purchase", CustomerID: buyer.ID, ProductID: p.ID, PriceID: p.Price.ID, CheckoutID: c.ID, Metadata: c.Metadata}
+	order := Order{
+		Amount: p.Price.amount(c.Seats), BillingReason: "purchase", CustomerID: buyer.ID, ProductID: p.ID, PriceID: p.Price.ID, CheckoutID: c.ID,
+		Metadata: c.Metadata, Seats: c.Seats, DiscountID: c.DiscountID,
+	}
+	if c.Seats > 0 {
+		t.makeTeam(buyer)
+	}
+	t.countRedemption(c.DiscountID)
 	var s *Subscription
 	if p.Interval != "" {
 		s = t.subscribe(buyer.ID, p, c)
@@ -165,20 +199,24 @@ func (t *tx) succeed(c *Checkout, buyer *Customer, p *Product) {
 	order.Status = "paid"
 	t.addOrder(&order)
 	t.emitOrder(&order, "created", "updated", "paid")
+	if c.Seats > 0 && c.ownSuccessPage {
+		t.claimForBuyer(buyer, &order)
+	}
 	c.Status = "succeeded"
 	update(t, &t.b.checkouts, c)
 	t.emitCheckout(c)
 	if s != nil {
 		t.b.bookkeep(s.ID)
 		t.b.grantJob(s.ID)
-	} else {
+	} else if c.Seats == 0 {
 		t.b.orderGrantJob(order.ID)
 	}
 }
 
 func (t *tx) subscribe(customerID string, p *Product, c *Checkout) *Subscription {
 	s := Subscription{Row: t.b.newRow(), CustomerID: customerID, ProductID: p.ID, CheckoutID: c.ID, Metadata: maps.Clone(c.Metadata), Status: "active"}
-	s.setPlan(p)
+	s.DiscountID = c.DiscountID
+	s.setPlan(p, c.Seats)
 	s.StartedAt, s.CurrentPeriodStart = &s.CreatedAt, s.CreatedAt
 	s.CurrentPeriodEnd = interval(s.CreatedAt, p.Interval, p.IntervalCount)
 	if p.TrialInterval != "" && c.AllowTrial {
@@ -191,8 +229,8 @@ func (t *tx) subscribe(customerID string, p *Product, c *Checkout) *Subscription
 	return &s
 }
 
-func (s *Subscription) setPlan(p *Product) {
-	s.ProductID, s.Amount, s.Currency = p.ID, p.Price.Amount, p.Price.Currency
+func (s *Subscription) setPlan(p *Product, seats int) {
+	s.ProductID, s.Amount, s.Currency, s.Seats = p.ID, p.Price.amount(seats), p.Price.Currency, seats
 	s.Interval, s.IntervalCount = p.Interval, p.IntervalCount
 }
 

@@ -48,6 +48,20 @@ func (b *Box) Customers() []Customer {
 	return out
 }
 
+// AllCustomers returns the customers, deleted ones too, oldest first.
+func (b *Box) AllCustomers() []Customer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.customers.all()
+}
+
+// Refunds returns a customer's refunds, oldest first.
+func (b *Box) Refunds(customerID string) []Refund {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refunds.of(customerID)
+}
+
 // CustomerByExternalID returns the living customer with an external id.
 func (b *Box) CustomerByExternalID(id string) (Customer, bool) {
 	b.mu.Lock()

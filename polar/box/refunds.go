@@ -14,12 +14,15 @@ func (b *Box) Refund(r Refund) (Refund, error) {
 	if r.RevokeBenefits && o.SubscriptionID != "" {
 		return r, &Error{Status: http.StatusBadRequest, Code: "RevokeSubscriptionBenefitsProhibited", Detail: "Subscription benefits are not revoked by a refund. Cancel the subscription."}
 	}
+	if r.Status != "pending" {
+		r.Status = "" // a caller cannot make it end otherwise
+	}
 	r.SubscriptionID = o.SubscriptionID
 	return b.refund(r, &o)
 }
 
 func (b *Box) refund(r Refund, o *Order) (Refund, error) {
-	left := o.Amount - o.Refunded
+	left := o.Net() - o.Refunded - b.refunding(o)
 	if !o.paid() || left <= 0 {
 		return r, forbidden("RefundedAlready", "Order is already fully refunded.")
 	}
@@ -32,20 +35,67 @@ func (b *Box) refund(r Refund, o *Order) (Refund, error) {
 	if r.Reason == "" {
 		r.Reason = "customer_request"
 	}
-	r.Status, r.Currency, r.CustomerID, r.Tax = "succeeded", o.Currency, o.CustomerID, taxOf(r.Amount)
+	if r.Status == "" {
+		r.Status = "succeeded"
+	}
+	r.Currency, r.CustomerID, r.Tax = o.Currency, o.CustomerID, taxOf(r.Amount)
 	b.transact(func(t *tx) {
 		insert(t, &b.refunds, &r)
 		t.emit("refund.created", b.refundJSON(&r))
-		o.Refunded += r.Amount
-		o.RefundedTax += r.Tax
-		o.Status = "partially_refunded"
-		if o.Refunded >= o.Amount {
-			o.Status = "refunded"
+		if r.Status == "succeeded" {
+			t.refunded(&r, o)
 		}
-		update(t, &b.orders, o)
-		t.emitOrder(o, "updated", "refunded")
-		if r.RevokeBenefits {
-			b.revokeOrderJob(o.ID, o.CustomerID)
+	})
+	return r, nil
+}
+
+// refunded books a refund that has succeeded.
+func (t *tx) refunded(r *Refund, o *Order) {
+	o.Refunded += r.Amount
+	o.RefundedTax += r.Tax
+	o.Status = "partially_refunded"
+	if o.Refunded >= o.Net() {
+		o.Status = "refunded"
+	}
+	update(t, &t.b.orders, o)
+	t.emitOrder(o, "updated", "refunded")
+	if r.RevokeBenefits {
+		t.b.revokeOrderJob(o.ID, o.CustomerID)
+	}
+}
+
+// refunding is what pending refunds of an order will give back.
+func (b *Box) refunding(o *Order) int {
+	n := 0
+	for _, r := range b.refunds.of(o.CustomerID) {
+		if r.OrderID == o.ID && r.Status == "pending" {
+			n += r.Amount
+		}
+	}
+	return n
+}
+
+// SettleRefund ends a pending refund: the money went back, or did not. To begin
+// one, give Refund the status pending.
+func (b *Box) SettleRefund(id string, succeeded bool) (Refund, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r, ok := b.refunds.get(id)
+	if !ok {
+		return r, notFound()
+	}
+	if r.Status != "pending" {
+		return r, forbidden("RefundNotPending", "This refund is not pending.")
+	}
+	r.Status = "failed"
+	if succeeded {
+		r.Status = "succeeded"
+	}
+	b.transact(func(t *tx) {
+		update(t, &b.refunds, &r)
+		t.emit("refund.updated", b.refundJSON(&r))
+		if o, _ := b.orders.get(r.OrderID); succeeded {
+			t.refunded(&r, &o)
 		}
 	})
 	return r, nil
@@ -72,7 +122,7 @@ func (b *Box) dispute(orderID, status string) (Refund, error) {
 	if !ok || !o.paid() {
 		return Refund{}, notFound()
 	}
-	d := Dispute{Row: b.newRow(), Status: status, Amount: o.Amount, Tax: o.Tax, Currency: o.Currency, OrderID: o.ID, CustomerID: o.CustomerID, PaymentID: b.newID()}
+	d := Dispute{Row: b.newRow(), Status: status, Amount: o.Net(), Tax: o.Tax, Currency: o.Currency, OrderID: o.ID, CustomerID: o.CustomerID, PaymentID: b.newID()}
 	b.disputes.put(d.ID, b.Now(), d)
 	if status == "lost" {
 		return Refund{}, nil

@@ -64,21 +64,18 @@ func avatar(email string) string {
 }
 
 func (p *Price) json(product *Product) obj {
-	kind, interval, amountType := "one_time", any(nil), "fixed"
+	kind, interval := "one_time", any(nil)
 	if product.Interval != "" {
 		kind, interval = "recurring", product.Interval
 	}
-	out := with(p.Row.json(), obj{
-		"source": "catalog", "price_currency": p.Currency, "tax_behavior": nil,
+	out := with(p.Row.json(), obj{ // a free price is a fixed one of nothing
+		"source": "catalog", "price_currency": p.Currency, "tax_behavior": nil, "amount_type": p.kind(),
 		"is_archived": false, "product_id": product.ID, "type": kind, "recurring_interval": interval,
 	})
-	if p.Amount == 0 {
-		amountType = "free"
-	} else {
-		out["price_amount"] = p.Amount
+	if !p.seated() {
+		return with(out, obj{"price_amount": p.Amount})
 	}
-	out["amount_type"] = amountType
-	return out
+	return with(out, obj{"seat_tiers": p.tiersJSON(), "price_per_seat": p.Tiers[0].PerSeat})
 }
 
 // productHead is a product without prices and benefits, as orders carry it.
@@ -89,7 +86,7 @@ func (b *Box) productHead(p *Product) obj {
 	}
 	return with(p.Row.json(), obj{
 		"trial_interval": text(p.TrialInterval), "trial_interval_count": count(p.TrialCount),
-		"name": p.Name, "description": nil, "visibility": "public",
+		"name": p.Name, "description": text(p.Description), "visibility": p.Visibility,
 		"recurring_interval": interval, "recurring_interval_count": n,
 		"meter_interval": nil, "meter_interval_count": nil,
 		"is_recurring": p.Interval != "", "is_archived": p.Archived,
@@ -140,7 +137,7 @@ func (b *Box) customerJSON(c *Customer) obj {
 		address = c.Address
 	}
 	return with(c.Row.json(), obj{
-		"metadata": object(c.Metadata), "external_id": external, "email": c.Email, "email_verified": false,
+		"metadata": object(c.Metadata), "external_id": external, "email": text(c.Email), "email_verified": false,
 		"type": c.Type, "name": text(c.Name), "billing_name": text(c.Name), "billing_address": address,
 		"tax_id": nil, "locale": "en", "organization_id": b.org.ID,
 		"default_payment_method_id": text(c.PaymentMethodID), "deleted_at": maybe(c.DeletedAt),
@@ -172,8 +169,8 @@ func (b *Box) subscriptionHead(s *Subscription, p *Product) obj {
 		"trial_start": maybe(s.TrialStart), "trial_end": maybe(s.TrialEnd), "cancel_at_period_end": s.CancelAtPeriodEnd,
 		"canceled_at": maybe(s.CanceledAt), "started_at": maybe(s.StartedAt), "ends_at": maybe(s.EndsAt), "ended_at": maybe(s.EndedAt),
 		"past_due_at": maybe(s.PastDueAt), "pause_at_period_end": s.PauseAtPeriodEnd, "paused_at": maybe(s.PausedAt),
-		"resumes_at": maybe(s.ResumesAt), "customer_id": s.CustomerID, "product_id": s.ProductID, "discount_id": nil,
-		"checkout_id": text(s.CheckoutID), "seats": nil, "units": nil,
+		"resumes_at": maybe(s.ResumesAt), "customer_id": s.CustomerID, "product_id": s.ProductID, "discount_id": text(s.DiscountID),
+		"checkout_id": text(s.CheckoutID), "seats": count(s.Seats), "units": nil,
 		"customer_cancellation_reason": text(s.CancellationReason), "customer_cancellation_comment": text(s.CancellationComment),
 		"price_id": p.Price.ID, "metadata": object(s.Metadata), "user_id": s.CustomerID,
 	})
@@ -184,11 +181,11 @@ func (b *Box) subscriptionJSON(s *Subscription) obj {
 	c, _ := b.customers.get(s.CustomerID)
 	pending := any(nil)
 	if u := s.Pending; u != nil {
-		pending = with(u.Row.json(), obj{"applies_at": stamp(u.AppliesAt), "product_id": u.ProductID, "seats": nil, "units": nil})
+		pending = with(u.Row.json(), obj{"applies_at": stamp(u.AppliesAt), "product_id": text(u.ProductID), "seats": count(u.Seats), "units": nil})
 	}
 	return with(b.subscriptionHead(s, &p), obj{
 		"custom_field_data": obj{}, "customer": b.customerJSON(&c), "user": userJSON(&c), "product": b.productJSON(&p),
-		"discount": nil, "price": p.Price.json(&p), "prices": []any{p.Price.json(&p)}, "meters": []any{}, "pending_update": pending,
+		"discount": b.discountFor(s.DiscountID), "price": p.Price.json(&p), "prices": []any{p.Price.json(&p)}, "meters": []any{}, "pending_update": pending,
 	})
 }
 
@@ -236,7 +233,7 @@ func (b *Box) grantJSON(g *Grant) obj {
 	return with(g.Row.json(), obj{
 		"granted_at": maybe(g.GrantedAt), "is_granted": g.GrantedAt != nil, "revoked_at": maybe(g.RevokedAt), "is_revoked": g.RevokedAt != nil,
 		"subscription_id": text(g.SubscriptionID), "order_id": text(g.OrderID), "customer_id": g.CustomerID, "member_id": text(g.MemberID),
-		"benefit_id": g.BenefitID, "error": nil, "customer": b.customerJSON(&c), "member": member, "benefit": b.benefitJSON(&x),
+		"benefit_id": g.BenefitID, "error": g.Error.json(), "customer": b.customerJSON(&c), "member": member, "benefit": b.benefitJSON(&x),
 		"properties": obj{}, "previous_properties": obj{}, "user_id": g.CustomerID,
 	})
 }

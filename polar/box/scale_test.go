@@ -1,46 +1,139 @@
 package box
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-polar/caddy-polar/polar/box/internal/contract"
 )
 
-// Two thousand people buy, every webhook is delivered, everybody is listed.
-func TestManyCustomers(t *testing.T) {
-	n := 2000
-	if testing.Short() || raceDetector {
-		n = 300
-	}
-	s := newShop(t, Options{})
-	var arrived atomic.Int64
-	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived.Add(1) }))
-	defer srv.Close()
-	s.AddEndpoint(Endpoint{URL: srv.URL, Events: []string{"subscription.active"}})
-	began := time.Now()
-	for i := range n {
-		if _, err := s.Buy(fmt.Sprint("usr_", i), fmt.Sprintf("u%d@example.org", i), s.pro.ID); err != nil {
+// crowd is a box with very many customers, and what has arrived of its events.
+type crowd struct {
+	*Box
+	pro Product
+
+	mu      sync.Mutex
+	arrived []string // the ids of subscriptions, in order
+	sample  []byte
+}
+
+func gather(t testing.TB) *crowd {
+	t.Helper()
+	c := &crowd{Box: New(Options{})}
+	c.pro = c.AddProduct(Product{Name: "Pro", Interval: "month", Price: Price{Amount: 1900}, BenefitIDs: []string{c.AddBenefit(Benefit{Description: "Pro"}).ID}})
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var e struct{ Data struct{ ID string } }
+		_ = json.Unmarshal(body, &e)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.arrived, c.sample = append(c.arrived, e.Data.ID), body
+	}))
+	t.Cleanup(srv.Close)
+	c.AddEndpoint(Endpoint{URL: srv.URL, Events: []string{"subscription.active"}})
+	return c
+}
+
+// buy lets so many more people buy, and returns their subscriptions.
+func (c *crowd) buy(t testing.TB, n int) []string {
+	t.Helper()
+	var out []string
+	for range n {
+		i := len(c.subs.ids)
+		x, err := c.Buy(fmt.Sprint("usr_", i), fmt.Sprintf("u%d@example.org", i), c.pro.ID)
+		if err != nil {
 			t.Fatal(err)
 		}
+		out = append(out, x.SubscriptionID)
 	}
-	bought := time.Since(began)
-	s.Settle()
-	if int(arrived.Load()) != n {
-		t.Fatal(arrived.Load(), "arrived")
+	return out
+}
+
+// sell lets n people buy, and checks that each is told of once and in order.
+// It returns the time that it took until all had arrived.
+func (c *crowd) sell(t testing.TB, n int) time.Duration {
+	t.Helper()
+	began := time.Now()
+	want := c.buy(t, n)
+	c.Settle()
+	took := time.Since(began)
+	if !slices.Equal(c.arrived, want) {
+		t.Fatalf("%d arrived of %d, or not in order", len(c.arrived), n)
 	}
-	settled := time.Since(began)
-	c := s.client()
-	seen := map[any]bool{}
+	contract.New(t).Webhook(c.sample)
+	return took
+}
+
+// list reads all active subscriptions over the API.
+func (c *crowd) list(t testing.TB, n int) {
+	t.Helper()
+	seen := map[string]bool{}
+	token := c.NewToken()
 	for page := 1; page <= (n+99)/100; page++ {
-		for _, x := range c.get(fmt.Sprintf("/v1/subscriptions/?status=active&limit=100&page=%d", page))["items"].([]any) {
-			seen[x.(map[string]any)["id"]] = true
+		req := httptest.NewRequest("GET", fmt.Sprintf("/v1/subscriptions/?status=active&limit=100&page=%d", page), nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		rec := httptest.NewRecorder()
+		c.ServeHTTP(rec, req)
+		var list struct{ Items []struct{ ID string } }
+		if err := json.Unmarshal(rec.Body.Bytes(), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range list.Items {
+			seen[x.ID] = true
 		}
 	}
 	if len(seen) != n {
-		t.Error(len(seen), "listed")
+		t.Fatal(len(seen), "listed of", n)
 	}
-	t.Logf("%d customers: bought %s, delivered %s, listed %s", n, bought, settled-bought, time.Since(began)-settled)
+}
+
+// Very many people buy, are told of, and are listed.
+func TestManyCustomers(t *testing.T) {
+	n := 1000
+	if testing.Short() || raceDetector {
+		n = 300
+	}
+	c := gather(t)
+	c.sell(t, n)
+	c.list(t, n)
+}
+
+// BenchmarkTenThousandCustomers buys, delivers and lists ten thousand, which
+// must not take long on two cores.
+func BenchmarkTenThousandCustomers(b *testing.B) {
+	const n, goal = 10_000, time.Minute // of a busy machine; alone it takes less than ten seconds
+	var delivered, listed time.Duration
+	for b.Loop() {
+		c := gather(b)
+		took := c.sell(b, n)
+		if took > goal {
+			b.Errorf("took %s, want less than %s", took, goal)
+		}
+		began := time.Now()
+		c.list(b, n)
+		delivered, listed = delivered+took, listed+time.Since(began)
+	}
+	b.ReportMetric(float64(b.N*n)/delivered.Seconds(), "events/s")
+	b.ReportMetric(float64(b.N*n)/listed.Seconds(), "listed/s")
+}
+
+// BenchmarkEvents is the rate of events from the purchase to the receiver.
+func BenchmarkEvents(b *testing.B) {
+	const batch = 100
+	c := gather(b)
+	for b.Loop() {
+		c.buy(b, batch)
+		c.Settle()
+	}
+	if len(c.arrived) != b.N*batch {
+		b.Error(len(c.arrived), "arrived")
+	}
+	b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "events/s")
 }

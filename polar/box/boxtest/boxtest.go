@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/caddy-polar/caddy-polar/polar/box"
+	"github.com/caddy-polar/caddy-polar/polar/box/internal/contract"
 )
 
 // Server is a box that listens on loopback.
@@ -15,12 +16,17 @@ type Server struct {
 	URL string
 }
 
-// Start starts a box and stops it at the end of the test.
+// Start starts a box and stops it at the end of the test. The test fails if the
+// box has said anything that Polar's own document does not allow.
 func Start(t testing.TB, o box.Options) *Server {
 	t.Helper()
-	b := box.New(o)
-	s := httptest.NewServer(b)
-	t.Cleanup(s.Close)
+	b, c := box.New(o), contract.New(t)
+	s := httptest.NewServer(c.Handler(b))
+	t.Cleanup(func() {
+		s.Close()
+		events := b.Events()
+		c.Webhooks(len(events), func(i int) string { return events[i].Envelope(box.Version) })
+	})
 	b.SetBaseURL(s.URL)
 	return &Server{b, s.URL}
 }
