@@ -398,6 +398,28 @@ func TestObstacleThatNoWebhookTold(t *testing.T) {
 	s.is(ada, "pro", true, entitlement.ReasonActive)
 }
 
+func TestFreeIsUpgraded(t *testing.T) {
+	s := newShop(t, box.Options{}).connect()
+	s.pays(s.opens(adaVisits(), s.free.ID), "")
+	s.box.Settle()
+	s.is(ada, "basic", true, entitlement.ReasonActive)
+	customer, _ := s.box.CustomerByExternalID(ada)
+	sub := s.box.Subscriptions(customer.ID)[0]
+	c := s.opens(adaVisits(), s.pro.ID)
+	if c.Upgrades != sub.ID {
+		t.Errorf("upgrades %q, want %q", c.Upgrades, sub.ID)
+	}
+	if c := s.opens(adaVisits(), s.lifetime.ID); c.Upgrades != "" {
+		t.Error("a one-time purchase upgrades a subscription")
+	}
+	s.pays(c, "")
+	s.box.Settle()
+	s.is(ada, "pro", true, entitlement.ReasonActive)
+	if n := len(s.box.Subscriptions(customer.ID)); n != 1 {
+		t.Errorf("%d subscriptions", n)
+	}
+}
+
 func TestSeveralSubscriptions(t *testing.T) {
 	s := newShop(t, box.Options{AllowMultiple: true}, func(c *Config) { c.Sales.Several = true }).connect()
 	s.pays(s.opens(adaVisits(), s.pro.ID), "")

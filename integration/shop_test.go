@@ -208,6 +208,7 @@ func TestCheckoutRoute(t *testing.T) {
 		`{"plan":"pro","successUrl":"javascript:alert(1)"}`:                    {400, "bad_return_to", "successUrl"},
 		`{"plan":"pro","successUrl":"pro/"}`:                                   {400, "bad_return_to", "successUrl"},
 		`{"plan":"pro","returnUrl":"https://evil.example/"}`:                   {400, "bad_return_to", "returnUrl"},
+		`{"plan":"pro","customerEmail":"no address"}`:                          {422, "invalid_input", ""},
 		`{"plan":"pro","customerEmail":"` + strings.Repeat("x", 70000) + `"}`:  {413, "body_too_large", ""},
 		`{"plan":"pro","successUrl":"https://app.example.com.evil.example/x"}`: {400, "bad_return_to", ""},
 	} {

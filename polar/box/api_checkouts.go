@@ -46,9 +46,6 @@ func updateCheckout(c *call) (int, any, error) {
 		func() error { return present(c, "allow_trial", &u.AllowTrial) },
 		func() (err error) { u.Metadata, err = field[map[string]any](c, "metadata"); return },
 	)
-	if err == nil && u.CustomerEmail != nil {
-		err = checkEmail(*u.CustomerEmail, "customer_email")
-	}
 	if err == nil {
 		err = c.checkCheckout(u.asCheckout())
 	}
@@ -71,6 +68,7 @@ func updateCheckout(c *call) (int, any, error) {
 // asCheckout is a checkout with what changes, to be checked like a new one.
 func (u *CheckoutUpdate) asCheckout() *Checkout {
 	var x Checkout
+	set(&x.CustomerEmail, u.CustomerEmail)
 	set(&x.SuccessURL, u.SuccessURL)
 	set(&x.ReturnURL, u.ReturnURL)
 	set(&x.Seats, u.Seats)

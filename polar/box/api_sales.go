@@ -18,7 +18,7 @@ func createCheckout(c *call) (int, any, error) {
 	if err = readFields(c, map[string]*string{
 		"customer_id": &x.CustomerID, "customer_email": &x.CustomerEmail, "customer_name": &x.CustomerName,
 		"customer_ip_address": &x.CustomerIP, "success_url": &x.SuccessURL, "return_url": &x.ReturnURL,
-		"customer_external_id": &x.ExternalCustomerID,
+		"customer_external_id": &x.ExternalCustomerID, "subscription_id": &x.Upgrades,
 	}); err != nil {
 		return 0, nil, err
 	}
@@ -62,6 +62,11 @@ func (c *call) checkCheckout(x *Checkout) error {
 			return requestError("value_error", "Products must be unique.", x.ProductIDs, "body", "products")
 		}
 		seen[id] = true
+	}
+	if x.CustomerEmail != "" {
+		if err := checkEmail(x.CustomerEmail, "customer_email"); err != nil {
+			return err
+		}
 	}
 	for name, n := range map[string]int{"seats": x.Seats, "min_seats": x.MinSeats, "max_seats": x.MaxSeats} {
 		if raw, ok := c.body[name]; ok && string(raw) != "null" && (n < 1 || n > mostSeats) {

@@ -209,6 +209,7 @@ type Checkout struct {
 	AllowTrial                     bool
 	TrialEnd                       *time.Time
 	SubscriptionID                 string // what came of it; not rendered
+	Upgrades                       string // the free subscription that becomes a paid one
 	URL                            string
 	ownSuccessPage                 bool // the merchant gave no success URL
 	customerAddress                *Address

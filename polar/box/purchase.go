@@ -31,6 +31,9 @@ func (b *Box) createCheckout(c Checkout) (Checkout, error) {
 	if err := b.seatCheckout(&c); err != nil {
 		return c, err
 	}
+	if err := b.checkUpgrade(&c); err != nil {
+		return c, err
+	}
 	if c.CustomerID != "" {
 		known, ok := b.customers.get(c.CustomerID)
 		if !ok || known.DeletedAt != nil {
@@ -135,7 +138,7 @@ func (b *Box) secondSubscription(c *Checkout) error {
 		return nil
 	}
 	for _, s := range b.subs.of(buyer.ID) {
-		if s.Billable() {
+		if s.Billable() && s.ID != c.Upgrades {
 			return forbidden("AlreadyActiveSubscriptionError", "You already have an active subscription.")
 		}
 	}
@@ -188,8 +191,12 @@ func (t *tx) succeed(c *Checkout, buyer *Customer, p *Product) {
 	t.countRedemption(c.DiscountID)
 	var s *Subscription
 	if p.Interval != "" {
-		s = t.subscribe(buyer.ID, p, c)
-		order.SubscriptionID, order.BillingReason = s.ID, "subscription_create"
+		if c.Upgrades != "" {
+			s, order.BillingReason = t.upgrade(p, c), "subscription_update"
+		} else {
+			s, order.BillingReason = t.subscribe(buyer.ID, p, c), "subscription_create"
+		}
+		order.SubscriptionID = s.ID
 		c.SubscriptionID = s.ID
 		if s.TrialEnd != nil {
 			order.Amount = 0
@@ -211,6 +218,36 @@ func (t *tx) succeed(c *Checkout, buyer *Customer, p *Product) {
 	} else if c.Seats == 0 {
 		t.b.orderGrantJob(order.ID)
 	}
+}
+
+// checkUpgrade wants a free subscription that goes on.
+func (b *Box) checkUpgrade(c *Checkout) error {
+	if c.Upgrades == "" {
+		return nil
+	}
+	s, ok := b.subs.get(c.Upgrades)
+	switch {
+	case !ok || !s.Billable() || c.CustomerID != "" && c.CustomerID != s.CustomerID:
+		return invalid("Subscription does not exist.", c.Upgrades, "subscription_id")
+	case s.Amount > 0:
+		return invalid("Only free subscriptions can be upgraded.", c.Upgrades, "subscription_id")
+	}
+	c.CustomerID = s.CustomerID
+	return nil
+}
+
+// upgrade makes a free subscription a paid one. Its period begins anew.
+func (t *tx) upgrade(p *Product, c *Checkout) *Subscription {
+	s, _ := t.b.subs.get(c.Upgrades)
+	s.CheckoutID, s.DiscountID = c.ID, c.DiscountID
+	s.Metadata = maps.Clone(object(s.Metadata))
+	maps.Copy(s.Metadata, c.Metadata)
+	s.setPlan(p, c.Seats)
+	s.CurrentPeriodStart = t.flush()
+	s.CurrentPeriodEnd = interval(s.CurrentPeriodStart, p.Interval, p.IntervalCount)
+	t.b.scheduleDue(&s)
+	t.save(&s)
+	return &s
 }
 
 func (t *tx) subscribe(customerID string, p *Product, c *Checkout) *Subscription {

@@ -113,7 +113,7 @@ func (b *Box) checkoutJSON(c *Checkout) obj {
 		"trial_interval":             nil, "trial_interval_count": nil, "metadata": object(c.Metadata),
 		"external_customer_id": text(c.ExternalCustomerID), "customer_external_id": text(c.ExternalCustomerID),
 		"products": list, "product": b.checkoutProduct(&p), "product_price": p.Price.json(&p), "prices": prices, "discount": discount,
-		"subscription_id": nil, "attached_custom_fields": []any{}, "customer_metadata": object(c.CustomerMetadata), "subtotal_amount": amount,
+		"subscription_id": text(c.Upgrades), "attached_custom_fields": []any{}, "customer_metadata": object(c.CustomerMetadata), "subtotal_amount": amount,
 	})
 	if c.Status == "succeeded" {
 		out["payment_processor_metadata"].(obj)["intent_status"] = "succeeded"
