@@ -76,8 +76,8 @@ func newShop(t testing.TB, o box.Options, change ...func(*Config)) *shop {
 	return s
 }
 
-// connect lets the box's webhooks reach the gateway.
-func (s *shop) connect() *shop {
+// connect lets the box's webhooks reach the gateway: those of some types, or all.
+func (s *shop) connect(events ...string) *shop {
 	s.t.Helper()
 	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d, err := s.g.ReadDelivery(r.Header)
@@ -93,7 +93,7 @@ func (s *shop) connect() *shop {
 		}
 	}))
 	s.t.Cleanup(endpoint.Close)
-	s.box.AddEndpoint(box.Endpoint{URL: endpoint.URL, Secret: testSecret, Enabled: true})
+	s.box.AddEndpoint(box.Endpoint{URL: endpoint.URL, Secret: testSecret, Enabled: true, Events: events})
 	return s
 }
 
