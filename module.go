@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -91,6 +92,13 @@ func (a *App) Cleanup() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// follow makes all gateways go by a clock that can be moved: the demo's.
+func (a *App) follow(clock func() time.Time) {
+	for _, g := range a.Gateways {
+		g.core.Follow(clock)
+	}
 }
 
 // gateway finds a gateway by name, "" being the default one.

@@ -1,0 +1,25 @@
+package caddypolar
+
+import (
+	"github.com/spf13/cobra"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+)
+
+// subcommands make those of `caddy polar`.
+var subcommands = []func() *cobra.Command{
+	demoCommand,
+}
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  appName,
+		Usage: "<command>",
+		Short: "Tries and tends the Polar entitlement gateway",
+		CobraFunc: func(cmd *cobra.Command) {
+			for _, subcommand := range subcommands {
+				cmd.AddCommand(subcommand())
+			}
+		},
+	})
+}
