@@ -152,8 +152,8 @@ func (g *Gateway) askCatalog(ctx context.Context, client *polar.Client) ([]Offer
 // productIDs are the products of all plans, each once. Polar refuses a filter
 // with anything but UUIDs in it.
 func (g *Gateway) productIDs() (ids []string) {
-	for i := range g.rules.Plans {
-		for _, id := range g.rules.Plans[i].Products {
+	for i := range g.plans {
+		for _, id := range g.plans[i].Products {
 			if isUUID(id) && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}
@@ -163,9 +163,9 @@ func (g *Gateway) productIDs() (ids []string) {
 }
 
 func (g *Gateway) plansOf(product string) (names []string) {
-	for i := range g.rules.Plans {
-		if slices.Contains(g.rules.Plans[i].Products, product) {
-			names = append(names, g.rules.Plans[i].Name)
+	for i := range g.plans {
+		if slices.Contains(g.plans[i].Products, product) {
+			names = append(names, g.plans[i].Name)
 		}
 	}
 	return names
@@ -173,8 +173,8 @@ func (g *Gateway) plansOf(product string) (names []string) {
 
 // PlanProducts are the products that a plan sells.
 func (g *Gateway) PlanProducts(plan string) ([]string, error) {
-	for i := range g.rules.Plans {
-		if p := &g.rules.Plans[i]; p.Name == plan {
+	for i := range g.plans {
+		if p := &g.plans[i]; p.Name == plan {
 			if len(p.Products) == 0 {
 				return nil, fmt.Errorf("plan %s: %w", plan, ErrUnknownProduct)
 			}

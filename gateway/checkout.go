@@ -130,7 +130,7 @@ func (g *Gateway) addBuyer(ctx context.Context, v *Visitor, p *Purchase, body *p
 // user can do about it.
 func (g *Gateway) Blocked(a *entitlement.Account, products []string) (step entitlement.NextStep, blocked bool) {
 	sale := entitlement.Sale{Products: products, Several: g.sales.Several}
-	found, step := a.Obstacle(&sale, &g.rules, g.Now())
+	found, step := a.Obstacle(&sale, g.Rules(), g.Now())
 	return step, found != ""
 }
 
@@ -140,13 +140,13 @@ func (g *Gateway) obstacle(ctx context.Context, user string, sale *entitlement.S
 	if err != nil {
 		return err
 	}
-	found, step := account.Obstacle(sale, &g.rules, g.Now())
+	found, step := account.Obstacle(sale, g.Rules(), g.Now())
 	if found == "" {
 		return nil
 	}
 	if !sale.OneTime && g.oneTime(ctx, sale.Products) {
 		sale.OneTime = true // besides a subscription, Polar sells these
-		found, step = account.Obstacle(sale, &g.rules, g.Now())
+		found, step = account.Obstacle(sale, g.Rules(), g.Now())
 	}
 	if found == "" {
 		return nil

@@ -247,9 +247,10 @@ func (g *Gateway) opens(user, product string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	q, err := g.rules.Require(g.plansOf(product)...)
+	rules := g.Rules()
+	q, err := rules.Require(g.plansOf(product)...)
 	if err != nil {
 		return false, err
 	}
-	return entitlement.Decide(account, q, &g.rules, g.Now()).Allowed, nil
+	return entitlement.Decide(account, q, rules, g.Now()).Allowed, nil
 }

@@ -57,9 +57,10 @@ type Gateway struct {
 	name     string
 	owner    cache.Owner
 	store    *cache.Store
-	rules    entitlement.Rules
-	verifier *polar.WebhookVerifier // nil: no webhook secret
-	client   *polar.Client          // nil: no access token
+	plans    []entitlement.Plan
+	rules    atomic.Pointer[entitlement.Rules] // replaced when a sync confirms
+	verifier *polar.WebhookVerifier            // nil: no webhook secret
+	client   *polar.Client                     // nil: no access token
 	sales    Sales
 	logger   *zap.Logger
 	local    func() time.Time
@@ -85,13 +86,14 @@ func New(c Config) (*Gateway, error) {
 			MarkKey: markKey(c.Name, c.AccessToken),
 		},
 		store:   c.Store,
-		rules:   entitlement.Rules{Plans: c.Plans, CanConfirm: c.AccessToken != ""},
+		plans:   c.Plans,
 		sales:   c.Sales,
 		logger:  c.Logger,
 		local:   c.Now,
 		starts:  pace{most: startsPerMinute, span: time.Minute},
 		returns: arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
 	}
+	g.rules.Store(&entitlement.Rules{Plans: c.Plans, CanConfirm: c.AccessToken != ""})
 	if g.local == nil {
 		g.local = time.Now
 	}
@@ -158,7 +160,7 @@ func (g *Gateway) At(local time.Time) time.Time {
 func (g *Gateway) Follow(clock func() time.Time) { g.followed.Store(&clock) }
 
 // Rules are the plans and what decides about them. Do not change them.
-func (g *Gateway) Rules() *entitlement.Rules { return &g.rules }
+func (g *Gateway) Rules() *entitlement.Rules { return g.rules.Load() }
 
 // Account is all that is known about a user. An error means that the store
 // cannot be read, which says nothing about the user.

@@ -72,9 +72,10 @@ func newWalk(t *testing.T, seed uint64) *walk {
 	flagged := w.box.AddProduct(box.Product{
 		Name: "Flagged", Interval: "month", Price: box.Price{Amount: 700, Currency: "usd"}, BenefitIDs: []string{w.benefit.ID},
 	})
-	w.g.rules.Plans = append(w.g.rules.Plans,
+	w.g.plans = append(w.g.plans,
 		entitlement.Plan{Name: "feature", Benefits: []string{w.benefit.ID}, Grace: entitlement.DefaultGrace()},
 		entitlement.Plan{Name: "flagged", Products: []string{flagged.ID}, Grace: entitlement.DefaultGrace()})
+	w.g.rules.Store(&entitlement.Rules{Plans: w.g.plans, CanConfirm: true})
 	w.connect()
 	for i := range 3 {
 		w.users = append(w.users, fmt.Sprint("usr_", i))
@@ -256,8 +257,8 @@ func onOrder(do func(*walk, box.Order) error) func(*walk, string) bool {
 
 func (w *walk) check(user string) {
 	w.t.Helper()
-	for i := range w.g.rules.Plans {
-		p := &w.g.rules.Plans[i]
+	for i := range w.g.plans {
+		p := &w.g.plans[i]
 		got := w.decide(user, p.Name)
 		if want, why := w.truth(user, p); got.Allowed != want {
 			w.t.Errorf("%s: %s on %s: the gateway says %v %s, the box %v: %s",

@@ -30,7 +30,8 @@ func (c *Client) GetCheckout(ctx context.Context, id string) (Answer[CheckoutSes
 // ListSubscriptions lists subscriptions, those of ended ones included.
 func (c *Client) ListSubscriptions(ctx context.Context, f SubscriptionFilter, p Paging) (Page[Subscription], error) {
 	q := params{}.list("status", f.Status).set("customer_id", f.CustomerID).
-		set("external_customer_id", f.ExternalCustomerID).list("product_id", f.ProductID).metadata(f.Metadata)
+		set("external_customer_id", f.ExternalCustomerID).list("product_id", f.ProductID).
+		time("started_after", f.StartedAfter).metadata(f.Metadata)
 	return page[Subscription](ctx, c, "/v1/subscriptions/", q, p)
 }
 
@@ -57,8 +58,13 @@ func (c *Client) ListOrders(ctx context.Context, f OrderFilter, p Paging) (Page[
 	q := params{}.list("status", f.Status).set("customer_id", f.CustomerID).
 		set("external_customer_id", f.ExternalCustomerID).list("product_id", f.ProductID).
 		set("checkout_id", f.CheckoutID).set("subscription_id", f.SubscriptionID).
-		set("product_billing_type", f.BillingType).metadata(f.Metadata)
+		set("product_billing_type", f.BillingType).time("created_after", f.CreatedAfter).metadata(f.Metadata)
 	return page[Order](ctx, c, "/v1/orders/", q, p)
+}
+
+// GetOrder reads an order.
+func (c *Client) GetOrder(ctx context.Context, id string) (Answer[Order], error) {
+	return call[Order](ctx, c, get("/v1/orders/{id}", id))
 }
 
 // ListRefunds lists refunds.

@@ -71,7 +71,7 @@ var calls = map[string]func(context.Context, *polar.Client) (any, error){
 	"ListSubscriptions": func(ctx context.Context, c *polar.Client) (any, error) {
 		return c.ListSubscriptions(ctx, polar.SubscriptionFilter{
 			Status: []string{"active", "trialing", "past_due"}, CustomerID: anID, ExternalCustomerID: "user/1&x=y",
-			ProductID: []string{anID}, Metadata: map[string]string{"polar_gateway": "v1.x.y"},
+			ProductID: []string{anID}, StartedAfter: time.Unix(1e9, 0), Metadata: map[string]string{"polar_gateway": "v1.x.y"},
 		}, polar.Paging{Page: 2, Limit: 100, Sorting: []string{"-started_at", "status"}})
 	},
 	"GetSubscription": func(ctx context.Context, c *polar.Client) (any, error) { return c.GetSubscription(ctx, anID) },
@@ -101,9 +101,11 @@ var calls = map[string]func(context.Context, *polar.Client) (any, error){
 	"ListOrders": func(ctx context.Context, c *polar.Client) (any, error) {
 		return c.ListOrders(ctx, polar.OrderFilter{
 			Status: []string{"paid", "refunded"}, CustomerID: anID, ExternalCustomerID: "u", ProductID: []string{anID, anID},
-			CheckoutID: anID, SubscriptionID: anID, BillingType: "one_time", Metadata: map[string]string{"k": "v"},
+			CheckoutID: anID, SubscriptionID: anID, BillingType: "one_time",
+			CreatedAfter: time.Unix(1e9, 0), Metadata: map[string]string{"k": "v"},
 		}, polar.Paging{Sorting: []string{"-created_at"}})
 	},
+	"GetOrder": func(ctx context.Context, c *polar.Client) (any, error) { return c.GetOrder(ctx, anID) },
 	"ListRefunds": func(ctx context.Context, c *polar.Client) (any, error) {
 		return c.ListRefunds(ctx, polar.RefundFilter{
 			OrderID: anID, SubscriptionID: anID, CustomerID: anID, ExternalCustomerID: "u", Succeeded: new(true),

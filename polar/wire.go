@@ -48,6 +48,7 @@ type Subscription struct {
 	TrialEnd           *time.Time     `json:"trial_end"`
 	CancelAtPeriodEnd  bool           `json:"cancel_at_period_end"`
 	CanceledAt         *time.Time     `json:"canceled_at"`
+	StartedAt          *time.Time     `json:"started_at"`
 	EndsAt             *time.Time     `json:"ends_at"`
 	EndedAt            *time.Time     `json:"ended_at"`
 	PastDueAt          *time.Time     `json:"past_due_at"`

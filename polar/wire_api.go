@@ -103,6 +103,7 @@ type SubscriptionFilter struct {
 	CustomerID         string
 	ExternalCustomerID string
 	ProductID          []string
+	StartedAfter       time.Time
 	Metadata           map[string]string
 }
 
@@ -115,6 +116,7 @@ type OrderFilter struct {
 	CheckoutID         string
 	SubscriptionID     string
 	BillingType        string // recurring or one_time
+	CreatedAfter       time.Time
 	Metadata           map[string]string
 }
 
