@@ -9,6 +9,7 @@ import (
 // subcommands make those of `caddy polar`.
 var subcommands = []func() *cobra.Command{
 	demoCommand,
+	triggerCommand,
 }
 
 func init() {

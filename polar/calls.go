@@ -100,9 +100,12 @@ func (c *Client) GetCustomer(ctx context.Context, id string) (Answer[CustomerPro
 
 // GetCustomerByExternalID reads the customer of a user. Polar takes the id as
 // one segment of the path and decodes %2F before it splits, so ids that hold a
-// slash are searched in the list.
+// slash are searched in the list. A dot, or two, cannot be asked for at all.
 func (c *Client) GetCustomerByExternalID(ctx context.Context, externalID string) (Answer[CustomerProfile], error) {
 	r := get("/v1/customers/external/{external_id}", externalID)
+	if externalID == "." || externalID == ".." {
+		return Answer[CustomerProfile]{}, r.fail(ErrNotFound, "no path can name this external id")
+	}
 	if !strings.Contains(externalID, "/") {
 		return call[CustomerProfile](ctx, c, r)
 	}

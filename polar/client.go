@@ -401,8 +401,8 @@ func (c *Client) exchange(ctx context.Context, r *request) (*answer, *APIError) 
 	}
 	defer resp.Body.Close()
 	headers := c.now()
-	asOf := c.observe(start, headers, resp.Header)
 	success := resp.StatusCode/100 == 2
+	asOf := c.observe(start, headers, resp.Header, resp.StatusCode < 500 && isJSON(resp.Header))
 	limit := int64(maxErrorBody)
 	if success {
 		limit = maxBody
@@ -472,9 +472,12 @@ func (r *request) build(ctx context.Context, base string) (*http.Request, error)
 // observe gives the start of a request in Polar's time: the answer's Date less
 // the time it took. Date has whole seconds, cut off, so this is never later
 // than the truth, which is the safe side for what orders facts.
-func (c *Client) observe(start, headers time.Time, h http.Header) time.Time {
+//
+// Only an answer of Polar's own tells its time: what stands in between, and
+// caches, have their own clocks.
+func (c *Client) observe(start, headers time.Time, h http.Header, polars bool) time.Time {
 	date, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
+	if err != nil || !polars || h.Get("Age") != "" {
 		offset, _ := c.Offset()
 		return start.Add(offset).UTC()
 	}
@@ -493,6 +496,9 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		return time.Duration(min(max(seconds, 0), 1<<31)) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
+		if said, err := http.ParseTime(h.Get("Date")); err == nil {
+			now = said // by the clock of whoever asks us to wait
+		}
 		return max(date.Sub(now), 0)
 	}
 	return 0

@@ -659,9 +659,9 @@ func TestExternalIDs(t *testing.T) {
 	}
 	_, err = c.GetCustomerByExternalID(t.Context(), "a/c")
 	wantKinds(t, err, polar.ErrNotFound)
-	for _, id := range []string{"", ".", ".."} {
+	for id, want := range map[string]error{"": polar.ErrInvalid, ".": polar.ErrNotFound, "..": polar.ErrNotFound} {
 		_, err = c.GetCustomerByExternalID(t.Context(), id)
-		wantKinds(t, err, polar.ErrInvalid)
+		wantKinds(t, err, want)
 	}
 	want := []string{
 		"/v1/customers/external/x%20y%3F%23%252F..%3B&=+",

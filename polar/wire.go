@@ -32,6 +32,10 @@ func DecodeEvent(body []byte) (Event, error) {
 	return e, nil
 }
 
+// NoOrganization is an organization's id that none has. Webhooks that are made
+// up for trying carry it.
+const NoOrganization = "00000000-0000-4000-8000-000000000000"
+
 // Row is what all of Polar's objects have.
 type Row struct {
 	ID         string     `json:"id"`

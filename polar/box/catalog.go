@@ -20,7 +20,7 @@ func (b *Box) AddBenefit(x Benefit) Benefit {
 }
 
 // AddProduct adds a product. The currency is usd, and the interval counts are
-// one, unless given.
+// one, and the id is new, unless given.
 func (b *Box) AddProduct(p Product) Product {
 	b.mu.Lock()
 	defer b.mu.Unlock()

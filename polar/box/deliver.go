@@ -1,13 +1,9 @@
 package box
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -201,15 +197,8 @@ func (b *Box) send(e *webhookEvent, endpoint *Endpoint) (code int, answer string
 	if b.options.SigningClock != nil {
 		now = b.options.SigningClock()
 	}
-	seconds := strconv.FormatInt(now.Unix(), 10)
-	mac := hmac.New(sha256.New, endpoint.key())
-	io.WriteString(mac, e.ID+"."+seconds+"."+e.payload)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "polar.sh webhooks")
-	req.Header.Set("Webhook-Id", e.ID)
-	req.Header.Set("Webhook-Timestamp", seconds)
-	req.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-	req.Header.Set("Webhook-Api-Version", e.apiVersion)
+	hook := Webhook{e.ID, e.apiVersion, e.payload}
+	req.Header = hook.Signed(endpoint.Secret, endpoint.Kind, now)
 	res, err := b.delivery.client.Do(req)
 	if err != nil {
 		return 0, err.Error()

@@ -37,15 +37,6 @@ type Endpoint struct {
 	deleted    bool
 }
 
-func (e *Endpoint) key() []byte {
-	if e.Kind == SecretStandard {
-		if key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(e.Secret, "whsec_")); err == nil {
-			return key
-		}
-	}
-	return []byte(e.Secret)
-}
-
 func (e *Endpoint) wants(kind string) bool {
 	return e.Enabled && !e.deleted && (len(e.Events) == 0 || slices.Contains(e.Events, kind))
 }

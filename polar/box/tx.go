@@ -1,6 +1,9 @@
 package box
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // tx is one of Polar's database transactions. It stamps rows and renders events
 // while it runs; all of it becomes visible at its end, or later.
@@ -35,8 +38,9 @@ type entity[T any] interface {
 
 func insert[T any, P entity[T]](t *tx, into *table[T], row P) {
 	m := row.meta()
-	if m.ID == "" {
-		*m = t.b.newRow()
+	if m.CreatedAt.IsZero() {
+		made := t.b.newRow()
+		m.ID, m.CreatedAt = cmp.Or(m.ID, made.ID), made.CreatedAt
 	}
 	t.created[m.ID] = true
 	into.put(m.ID, t.visible, *row)
