@@ -74,11 +74,16 @@ func (g *Gateway) allowOrigin(h http.Header, r *http.Request, methods string) {
 
 // checkOrigin keeps other sites from using a visitor's cookies. A token in a
 // header was put there by whoever may have it.
-func (g *Gateway) checkOrigin(r *http.Request, v *visit, opens bool) *problem {
+func (g *Gateway) checkOrigin(r *http.Request, v *visit, opens, holds bool) *problem {
 	if v.identity.Source.Cookie == "" {
 		return nil
 	}
-	if g.origins.Check(r) != nil {
+	asked := r
+	if holds {
+		asked = r.Clone(r.Context())
+		asked.Method = http.MethodPost // a GET that holds something counts too
+	}
+	if g.origins.Check(asked) != nil {
 		return newProblem(http.StatusForbidden, codeCrossOrigin)
 	}
 	if opens && r.Method == http.MethodGet && !isVisit(r) {
@@ -138,7 +143,7 @@ func (g *Gateway) returnAddress(r *http.Request, raw string) (address string, ok
 		return "", false
 	}
 	u, err := url.Parse(raw)
-	if err != nil || u.User != nil || u.Opaque != "" {
+	if err != nil || u.User != nil || u.Opaque != "" || !isASCII(u.Host) {
 		return "", false
 	}
 	own := originOf(r)
@@ -159,6 +164,12 @@ func (g *Gateway) returnAddress(r *http.Request, raw string) (address string, ok
 		}
 	}
 	return u.String(), g.trusts(origin)
+}
+
+// isASCII keeps hosts out that browsers write in another way than we compare
+// them.
+func isASCII(host string) bool {
+	return strings.IndexFunc(host, func(c rune) bool { return c > '~' }) < 0
 }
 
 // plainOrigin is an address's origin in one spelling, without a default port.

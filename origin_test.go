@@ -51,6 +51,10 @@ func TestReturnAddress(t *testing.T) {
 		{"ftp://www.example.com/", "", false},
 		{"data:text/html,x", "", false},
 		{"https://[::1", "", false},
+		{"https://app.examp\u0130e.com/", "", false}, // lowered, it looks like another
+		{"https://\u0130app.example.com/", "", false},
+		{"https://app.example%C4%B0.com/", "", false},
+		{"https://w%C5%BFw.example.com/", "", false},
 	} {
 		r := prepared(httptest.NewRequest(http.MethodGet, "https://app.example.com/auth/polar/checkout", nil), newRecorder())
 		got, ok := g.returnAddress(r, test.raw)

@@ -1,6 +1,7 @@
 package caddypolar
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -15,11 +16,20 @@ import (
 // providerProblem says why a use case has failed: because of what was asked
 // for, or because of Polar. Nothing of Polar's own words gets out, but for what
 // it says about the input.
-func (g *Gateway) providerProblem(v *visit, err error) *problem {
-	if p := g.requestProblem(v, err); p != nil {
+func (g *Gateway) providerProblem(r *http.Request, v *visit, err error) *problem {
+	if p := g.requestProblem(r, v, err); p != nil {
 		return p
 	}
 	var failure *polar.APIError
+	switch {
+	case errors.Is(err, context.Canceled): // nobody is there to read this
+		return newProblem(http.StatusServiceUnavailable, codeProviderUnavailable)
+	case errors.Is(err, polar.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return newProblem(http.StatusGatewayTimeout, codeProviderTimeout)
+	case errors.Is(err, polar.ErrUnexpected):
+		g.logger.Error("Polar gave an answer that makes no sense: check server and api_version", zap.Error(err))
+		return newProblem(http.StatusBadGateway, codeProviderRejected)
+	}
 	if !errors.As(err, &failure) {
 		g.logger.Error("the store cannot be used", zap.Error(err))
 		return newProblem(http.StatusServiceUnavailable, string(entitlement.ReasonUnavailable))
@@ -42,22 +52,20 @@ func (g *Gateway) providerProblem(v *visit, err error) *problem {
 		return newProblem(http.StatusConflict, codeChangeRefused) // the seller's policy, not our token's
 	case errors.Is(err, polar.ErrRateLimited), errors.Is(err, polar.ErrUnavailable):
 		return newProblem(http.StatusServiceUnavailable, codeProviderUnavailable).after(failure.RetryAfter)
-	case errors.Is(err, polar.ErrTimeout):
-		return newProblem(http.StatusGatewayTimeout, codeProviderTimeout)
 	}
 	g.logger.Error("Polar refused: check access_token, its scopes, server and api_version", zap.Error(err))
 	return newProblem(http.StatusBadGateway, codeProviderRejected)
 }
 
 // requestProblem is what is wrong with a request, or nil.
-func (g *Gateway) requestProblem(v *visit, err error) *problem {
+func (g *Gateway) requestProblem(r *http.Request, v *visit, err error) *problem {
 	var obstacle *gateway.ObstacleError
 	var tooMany *gateway.TooManyError
 	switch {
 	case errors.As(err, &obstacle):
 		p := newProblem(http.StatusConflict, string(obstacle.Obstacle))
 		p.NextStep = obstacle.NextStep
-		p.PortalURL = v.state.sitePath + "/portal"
+		p.PortalURL = v.base(r) + "/portal"
 		return p
 	case errors.As(err, &tooMany):
 		return newProblem(http.StatusTooManyRequests, codeTooMany).after(tooMany.RetryAfter)

@@ -38,7 +38,7 @@ func (g *Gateway) serveCheckout(w http.ResponseWriter, r *http.Request, v *visit
 	defer cancel()
 	checkout, err := g.core.OpenCheckout(ctx, v.visitor(r), purchase)
 	if err != nil {
-		p := g.providerProblem(v, err)
+		p := g.providerProblem(r, v, err)
 		if next := p.PortalURL; next != "" && r.Method == http.MethodGet {
 			return redirect(w, r, withReturn(next, purchase.ReturnTo))
 		}
@@ -77,7 +77,7 @@ func readCheckout(w http.ResponseWriter, r *http.Request) (body checkoutBody, p 
 func (g *Gateway) purchase(r *http.Request, v *visit, body checkoutBody) (gateway.Purchase, *problem) {
 	purchase := gateway.Purchase{
 		Products: body.Products, Email: body.CustomerEmail, Locale: body.Locale, Seats: body.Seats,
-		Success: originOf(r) + v.state.sitePath + "/success",
+		Success: v.base(r) + "/success",
 	}
 	named := 0
 	for _, given := range []bool{body.ProductID != "", len(body.Products) > 0, body.Plan != ""} {
@@ -97,7 +97,7 @@ func (g *Gateway) purchase(r *http.Request, v *visit, body checkoutBody) (gatewa
 	case body.Plan != "":
 		var err error
 		if purchase.Products, err = g.core.PlanProducts(body.Plan); err != nil {
-			return purchase, g.providerProblem(v, err)
+			return purchase, g.providerProblem(r, v, err)
 		}
 	}
 	var ok bool

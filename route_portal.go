@@ -26,7 +26,7 @@ func (g *Gateway) servePortal(w http.ResponseWriter, r *http.Request, v *visit) 
 	portal, err := g.core.OpenPortal(ctx, v.identity.User, back)
 	switch {
 	case err != nil:
-		return g.providerProblem(v, err).answer(w, r)
+		return g.providerProblem(r, v, err).answer(w, r)
 	case r.Method == http.MethodGet:
 		return redirect(w, r, string(portal))
 	}

@@ -104,15 +104,11 @@ func (g *Gateway) changeSubscription(w http.ResponseWriter, r *http.Request, v *
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
-	id, err := g.core.ChangeSubscription(ctx, v.identity.User, gateway.Change{
+	account, id, err := g.core.ChangeSubscription(ctx, v.identity.User, gateway.Change{
 		Subscription: body.ID, ProductID: body.ProductID, Cancel: body.CancelAtPeriodEnd,
 	})
 	if err != nil {
-		return g.providerProblem(v, err).answer(w, r)
-	}
-	account, err := g.core.Account(v.identity.User)
-	if err != nil {
-		return g.providerProblem(v, err).answer(w, r)
+		return g.providerProblem(r, v, err).answer(w, r)
 	}
 	s, d, ok := account.CurrentByID(id, g.core.Rules(), g.core.Now())
 	return writeSubscription(w, s, &d, ok)

@@ -19,6 +19,8 @@ type route struct {
 	user bool
 	// opens says that even a GET starts something at Polar.
 	opens bool
+	// holds says that a GET uses up what a user has only a few of.
+	holds bool
 	// machine says that no browser has business there.
 	machine bool
 }
@@ -31,7 +33,7 @@ var routes = map[string]route{
 	"/entitlements": {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveEntitlements, user: true},
 	"/portal":       {allow: "GET, POST, OPTIONS", serve: (*Gateway).servePortal, user: true, opens: true},
 	"/products":     {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveProducts},
-	"/events":       {allow: "GET, OPTIONS", serve: (*Gateway).serveEvents, user: true},
+	"/events":       {allow: "GET, OPTIONS", serve: (*Gateway).serveEvents, user: true, holds: true},
 }
 
 func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request, v *visit, path string) error {
@@ -58,7 +60,7 @@ func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request, v *visit, p
 		if p := g.checkUser(h, r, v); p != nil {
 			return p.answer(w, r)
 		}
-		if p := g.checkOrigin(r, v, rt.opens); p != nil {
+		if p := g.checkOrigin(r, v, rt.opens, rt.holds); p != nil {
 			return p.answer(w, r)
 		}
 	}

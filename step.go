@@ -15,24 +15,27 @@ func (v *visit) guide(r *http.Request, plans []string, p *problem) {
 	if site == nil || site.gateway != v.gateway || !v.gateway.core.CanAsk() || v.account == nil {
 		return
 	}
-	base := originOf(r) + v.state.sitePath
-	back := ""
+	base, back := v.base(r), ""
 	if isNavigation(r) {
 		back = originalURL(r)
 	}
-	switch p.NextStep {
-	case entitlement.StepCheckout:
+	if p.NextStep == entitlement.StepCheckout || p.NextStep == entitlement.StepChange {
 		p.CheckoutURL = v.checkoutFor(base, back, plans, p)
 		v.checkout = p.CheckoutURL
-	case entitlement.StepChange:
-		if v.account.OwnCustomer() != "" {
-			p.ChangeURL = withReturn(base+"/portal", back)
-		}
 	}
-	if p.NextStep == entitlement.StepPortal && v.account.OwnCustomer() != "" {
+	if v.account.OwnCustomer() == "" {
+		return
+	}
+	switch p.NextStep {
+	case entitlement.StepPortal:
 		p.PortalURL = withReturn(base+"/portal", back)
+	case entitlement.StepChange:
+		p.ChangeURL = withReturn(base+"/portal", back)
 	}
 }
+
+// base is the absolute address of the routes.
+func (v *visit) base(r *http.Request) string { return originOf(r) + v.state.sitePath }
 
 // checkoutFor is the address of a checkout for the first of the plans that
 // sells something, unless the user has something that stands in its way.
@@ -47,6 +50,7 @@ func (v *visit) checkoutFor(base, back string, plans []string, p *problem) strin
 			p.NextStep = step
 			return ""
 		}
+		p.NextStep = entitlement.StepCheckout // a subscription need not be in the way of it
 		address := base + "/checkout?plan=" + plan
 		if back != "" {
 			address += "&return_to=" + url.QueryEscape(back)

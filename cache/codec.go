@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"time"
@@ -16,13 +17,25 @@ var errShortRecord = errors.New("record ends early")
 type codec struct {
 	buf     []byte
 	reading bool
-	err     error
+	// timeless leaves out when a state was told.
+	timeless bool
+	err      error
 }
 
 func encode[T any](fields func(*codec, *T), v T) []byte {
 	c := codec{buf: make([]byte, 0, 256)}
 	fields(&c, &v)
 	return c.buf
+}
+
+// sameContent says whether two states of an object differ in nothing but when
+// they were told.
+func sameContent[T any](fields func(*codec, *T), v, w T) bool {
+	a := codec{buf: make([]byte, 0, 256), timeless: true}
+	b := codec{buf: make([]byte, 0, 256), timeless: true}
+	fields(&a, &v)
+	fields(&b, &w)
+	return bytes.Equal(a.buf, b.buf)
 }
 
 func decode[T any](fields func(*codec, *T), b []byte) (T, error) {
@@ -101,7 +114,9 @@ func (c *codec) fail() { c.err, c.buf = errShortRecord, nil }
 
 func (c *codec) version(v *entitlement.Version) {
 	c.time(&v.Row)
-	c.time(&v.AsOf)
+	if !c.timeless {
+		c.time(&v.AsOf)
+	}
 }
 
 func customerFields(c *codec, v *entitlement.Customer) {
@@ -128,6 +143,7 @@ func subscriptionFields(c *codec, v *entitlement.Subscription) {
 	c.bool(&v.CancelAtPeriodEnd)
 	c.bool(&v.PauseAtPeriodEnd)
 	c.bool(&v.Seats)
+	c.bool(&v.Free)
 }
 
 func orderFields(c *codec, v *entitlement.Order) {
@@ -166,6 +182,8 @@ func checkoutFields(c *codec, v *Checkout) {
 	c.string(&v.ID)
 	c.string(&v.CustomerID)
 	c.string(&v.User)
+	c.time(&v.OpenedAt)
+	c.bool(&v.Used)
 }
 
 func passFields(c *codec, v *entitlement.Pass) {

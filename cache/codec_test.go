@@ -146,7 +146,7 @@ func TestRecordsOfTheFirstSchema(t *testing.T) {
 				PastDueAt: time.UnixMicro(7).UTC(), PausedAt: time.UnixMicro(8).UTC(), ResumesAt: time.UnixMicro(9).UTC(),
 				PendingAt: time.UnixMicro(10).UTC(), CancelAtPeriodEnd: true, Seats: true,
 			},
-			"\x02\x7f\x01a\x01b\x01c\x01d\x01e\x01f\x01g\x02\x04\x06\x08\x0a\x0c\x0e\x10\x12\x14\x01\x00\x01",
+			"\x02\x7f\x01a\x01b\x01c\x01d\x01e\x01f\x01g\x02\x04\x06\x08\x0a\x0c\x0e\x10\x12\x14\x01\x00\x01\x00",
 		},
 		{
 			recordKinds[2],
@@ -163,7 +163,7 @@ func TestRecordsOfTheFirstSchema(t *testing.T) {
 			entitlement.Refund{Version: v, ID: "a", CustomerID: "b", OrderID: "c", SubscriptionID: "d", Succeeded: true, DisputeLost: true},
 			"\x02\x7f\x01a\x01b\x01c\x01d\x01\x00\x00\x01",
 		},
-		{recordKinds[5], Checkout{ID: "a", CustomerID: "b", User: "c"}, "\x01a\x01b\x01c"},
+		{recordKinds[5], Checkout{ID: "a", CustomerID: "b", User: "c", OpenedAt: time.UnixMicro(1).UTC(), Used: true}, "\x01a\x01b\x01c\x02\x01"},
 		{recordKinds[6], entitlement.Pass{ID: "a", User: "b", Plan: "c", Reason: "d"}, "\x01a\x01b\x01c\x00\x01d"},
 	} {
 		if got := c.kind.encode(c.v); string(got) != c.want {
@@ -172,6 +172,10 @@ func TestRecordsOfTheFirstSchema(t *testing.T) {
 		if got, err := c.kind.decode([]byte(c.want)); err != nil || !reflect.DeepEqual(got, c.v) {
 			t.Errorf("%s is read as %+v, %v", c.kind.name, got, err)
 		}
+	}
+	// As it was before there were more fields.
+	if got, err := decode(checkoutFields, []byte("\x01a\x01b\x01c")); err != nil || got != (Checkout{ID: "a", CustomerID: "b", User: "c"}) {
+		t.Errorf("an old checkout is read as %+v, %v", got, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ const maxBatch = 512
 // change is one call of Apply on its way through the commit loop.
 type change struct {
 	facts   *Facts
+	run     func(*fold) error // instead of facts; it may run more than once
 	applied Applied
 	err     error
 	done    chan struct{}
@@ -28,26 +30,36 @@ type change struct {
 // that are known in this or a newer version change nothing. The caller must
 // not change the facts afterwards.
 func (s *Store) Apply(ctx context.Context, facts *Facts) (Applied, error) {
-	if err := context.Cause(ctx); err != nil {
+	c := &change{facts: facts}
+	if err := s.submit(ctx, c); err != nil {
 		return Applied{}, err
+	}
+	return c.applied, nil
+}
+
+// submit hands a change to the commit loop and waits for it. When it fails, the
+// change may still be under way: do not look at what it has brought.
+func (s *Store) submit(ctx context.Context, c *change) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
 	}
 	if _, err := s.open(); err != nil {
-		return Applied{}, err
+		return err
 	}
-	c := &change{facts: facts, done: make(chan struct{})}
+	c.done = make(chan struct{})
 	select {
 	case s.changes <- c:
 	case <-s.stop:
-		return Applied{}, ErrClosed
+		return ErrClosed
 	case <-ctx.Done():
-		return Applied{}, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	select {
 	case <-c.done:
-		return c.applied, c.err
+		return c.err
 	case <-ctx.Done():
 		// It may still be written: saying so twice does no harm.
-		return Applied{}, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 }
 
@@ -116,7 +128,7 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 		}
 		f := fold{tx: tx, touched: make(map[string]struct{})}
 		for _, c := range batch {
-			if c.applied, err = f.facts(c.facts); err != nil {
+			if err = c.fold(&f); err != nil {
 				return false, err
 			}
 		}
@@ -134,6 +146,14 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 	return accounts, seq, err
 }
 
+func (c *change) fold(f *fold) (err error) {
+	if c.run != nil {
+		return c.run(f)
+	}
+	c.applied, err = f.facts(c.facts)
+	return err
+}
+
 // sequence is the number of a commit: that of the writing transaction, or of
 // the last commit that a reading one sees.
 func sequence(tx *bolt.Tx) uint64 { return uint64(tx.ID()) }
@@ -147,34 +167,56 @@ func (s *Store) Account(user string) (*entitlement.Account, error) {
 	}
 	var a *entitlement.Account
 	var seq uint64
-	err := s.transact(false, func(tx *bolt.Tx) (_ bool, err error) {
-		if readHeader(tx).schema == 0 {
-			return false, errUnclaimed
-		}
+	err := s.read(func(tx *bolt.Tx) (err error) {
 		seq = sequence(tx)
 		a, err = gather(tx, user)
-		return false, err
+		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading store %s: %w", s.path, err)
+		return nil, err
 	}
 	s.memory.install(user, a, seq)
 	return a, nil
+}
+
+// read runs a reading transaction of a claimed store. It must be short: pages
+// that it could see are not used again before it ends.
+func (s *Store) read(body func(*bolt.Tx) error) error {
+	err := s.transact(false, func(tx *bolt.Tx) (bool, error) {
+		if readHeader(tx).schema == 0 {
+			return false, errUnclaimed
+		}
+		return false, body(tx)
+	})
+	if err != nil {
+		return fmt.Errorf("reading store %s: %w", s.path, err)
+	}
+	return nil
 }
 
 // Checkout is what is remembered of a checkout, empty for one that nobody has
 // told of.
 func (s *Store) Checkout(id string) (Checkout, error) {
 	var c Checkout
-	err := s.transact(false, func(tx *bolt.Tx) (_ bool, err error) {
-		if readHeader(tx).schema == 0 {
-			return false, errUnclaimed
-		}
+	err := s.read(func(tx *bolt.Tx) (err error) {
 		c, _, err = get(tx, bucketCheckouts, id, checkoutFields)
-		return false, err
+		return err
 	})
 	if err != nil {
-		return Checkout{}, fmt.Errorf("reading store %s: %w", s.path, err)
+		return Checkout{}, err
 	}
 	return c, nil
+}
+
+// Note is what was noted last under a key, nil if nothing was.
+func (s *Store) Note(key string) (note []byte, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketNotes)
+		if b == nil {
+			return errUnclaimed // a file from before there were notes
+		}
+		note = bytes.Clone(b.Get([]byte(key)))
+		return nil
+	})
+	return note, err
 }

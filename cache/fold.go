@@ -1,6 +1,9 @@
 package cache
 
 import (
+	"bytes"
+	"time"
+
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/caddy-polar/caddy-polar/entitlement"
@@ -22,6 +25,17 @@ type Facts struct {
 
 	Links  []Link
 	Passes []entitlement.Pass
+	// RemovePasses are passes to take back. User and id name them.
+	RemovePasses []entitlement.Pass
+
+	// Notes are kept with the facts, so that how far a sync has come is never
+	// ahead of what it has brought. A nil value takes a note away.
+	Notes map[string][]byte
+
+	// Sweep says that a sync has read the facts: an object that differs from
+	// what is held in AsOf alone is not written, so that a sync that finds
+	// nothing to mend writes nothing to disk.
+	Sweep bool
 }
 
 // Name is the external id of a customer, as another object tells it. It fills
@@ -37,6 +51,11 @@ type Checkout struct {
 	ID         string
 	CustomerID string
 	User       string
+	// OpenedAt is when it was opened, zero if that is not known.
+	OpenedAt time.Time
+	// Used says that a purchase is the user's by this record alone. The store
+	// finds it out; what a caller says of it does not count.
+	Used bool
 }
 
 // Link is the operator's word that a customer belongs to a user. An empty user
@@ -49,9 +68,16 @@ type Link struct {
 // Applied says what has become of some facts.
 type Applied struct {
 	// New counts what was news: objects whose newest state this is, names and
-	// checkouts that nobody knew. Stale counts the objects that were known in
-	// this state or a newer one.
-	New, Stale int
+	// checkouts that nobody knew. It is the sum of Missing and Wrong.
+	New int
+	// Missing counts the news of what was not held at all, Wrong the news of
+	// what was held in an older state.
+	Missing, Wrong int
+	// Stale counts the objects that were known in this state or a newer one.
+	Stale int
+	// Same counts the objects of a sweep that were held as they are: whenever
+	// that was told, it was not written again.
+	Same int
 	// Foreign says that the facts are of another organization, and were
 	// dropped.
 	Foreign bool
@@ -62,10 +88,13 @@ type fold struct {
 	tx      *bolt.Tx
 	dirty   bool
 	touched map[string]struct{}
+	sweep   bool // the facts at hand are a sync's
+	removed int  // records taken away
 }
 
 func (f *fold) facts(in *Facts) (Applied, error) {
 	var out Applied
+	f.sweep = in.Sweep
 	if in.Organization != "" {
 		meta := f.tx.Bucket(bucketMeta)
 		switch known := string(meta.Get(keyOrganization)); known {
@@ -87,7 +116,9 @@ func (f *fold) facts(in *Facts) (Applied, error) {
 		func() error { return each(in.Grants, counted(&out, f.grant)) },
 		func() error { return each(in.Refunds, counted(&out, f.refund)) },
 		func() error { return each(in.Links, f.link) },
+		func() error { return each(in.RemovePasses, f.removePass) },
 		func() error { return each(in.Passes, f.pass) },
+		func() error { return f.notes(in.Notes) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -106,27 +137,68 @@ func each[T any](items []T, do func(*T) error) error {
 	return nil
 }
 
-func counted[T any](out *Applied, do func(*T) (bool, error)) func(*T) error {
+// verdict is what a told state of an object is to the one that is held.
+type verdict int
+
+const (
+	stale   verdict = iota // known, or older than what is known
+	same                   // known, and told by a sweep
+	missing                // of something that is not held
+	wrong                  // newer than what is held
+)
+
+// isNews says whether the state is to be written.
+func (v verdict) isNews() bool { return v == missing || v == wrong }
+
+func (a *Applied) news(v verdict) {
+	switch v {
+	case missing:
+		a.Missing++
+		a.New++
+	case wrong:
+		a.Wrong++
+		a.New++
+	}
+}
+
+func counted[T any](out *Applied, do func(*T) (verdict, error)) func(*T) error {
 	return func(v *T) error {
-		isNew, err := do(v)
-		if isNew {
-			out.New++
-		} else {
+		verdict, err := do(v)
+		switch verdict {
+		case stale:
 			out.Stale++
+		case same:
+			out.Same++
+		default:
+			out.news(verdict)
 		}
 		return err
 	}
 }
 
 // noticed counts what is news, and not what was known.
-func noticed[T any](out *Applied, do func(*T) (bool, error)) func(*T) error {
+func noticed[T any](out *Applied, do func(*T) (verdict, error)) func(*T) error {
 	return func(v *T) error {
-		isNew, err := do(v)
-		if isNew {
-			out.New++
-		}
+		verdict, err := do(v)
+		out.news(verdict)
 		return err
 	}
+}
+
+// judge compares a told state with the one that is held. was and is are their
+// versions.
+func judge[T any](f *fold, fields func(*codec, *T), held bool, old, next *T, was, is entitlement.Version) verdict {
+	switch {
+	case !held:
+		return missing
+	case f.sweep && is.Row.Equal(was.Row) && sameContent(fields, *old, *next):
+		return same
+	case !is.Newer(was):
+		return stale
+	case was == entitlement.Version{}: // only its name was held
+		return missing
+	}
+	return wrong
 }
 
 func (f *fold) put(b *bolt.Bucket, key, value []byte) error {
@@ -137,6 +209,16 @@ func (f *fold) put(b *bolt.Bucket, key, value []byte) error {
 func (f *fold) delete(b *bolt.Bucket, key []byte) error {
 	f.dirty = true
 	return b.Delete(key)
+}
+
+// remove takes a record away, if there is one.
+func (f *fold) remove(bucket []byte, key string) error {
+	b := f.tx.Bucket(bucket)
+	if b.Get([]byte(key)) == nil {
+		return nil
+	}
+	f.removed++
+	return f.delete(b, []byte(key))
 }
 
 func (f *fold) index(bucket []byte, holder string, k kind, id string) error {
@@ -171,33 +253,41 @@ func (f *fold) move(k kind, id, from, to string) error {
 	return f.index(bucketByUser, to, k, id)
 }
 
-func (f *fold) customer(c *entitlement.Customer) (bool, error) {
+func (f *fold) customer(c *entitlement.Customer) (verdict, error) {
 	old, held, err := get(f.tx, bucketCustomers, c.ID, customerFields)
 	if err != nil {
-		return false, err
-	}
-	if held && !c.Version.Newer(old.Version) {
-		return f.name(&Name{Customer: c.ID, ExternalID: c.ExternalID})
+		return stale, err
 	}
 	next := *c
 	if next.ExternalID == "" {
 		next.ExternalID = old.ExternalID // Polar never takes one away
 	}
-	return true, f.ownership(c.ID, func() error {
+	v := judge(f, customerFields, held, &old, &next, old.Version, c.Version)
+	if v == stale {
+		return f.name(&Name{Customer: c.ID, ExternalID: c.ExternalID})
+	}
+	if !v.isNews() {
+		return v, nil
+	}
+	return v, f.ownership(c.ID, func() error {
 		return f.put(f.tx.Bucket(bucketCustomers), []byte(c.ID), encode(customerFields, next))
 	})
 }
 
-func (f *fold) name(n *Name) (bool, error) {
+func (f *fold) name(n *Name) (verdict, error) {
 	if n.ExternalID == "" || n.Customer == "" {
-		return false, nil
+		return stale, nil
 	}
-	c, _, err := get(f.tx, bucketCustomers, n.Customer, customerFields)
+	c, held, err := get(f.tx, bucketCustomers, n.Customer, customerFields)
 	if err != nil || c.ExternalID != "" {
-		return false, err
+		return stale, err
+	}
+	v := missing
+	if held {
+		v = wrong
 	}
 	c.ID, c.ExternalID = n.Customer, n.ExternalID
-	return true, f.ownership(c.ID, func() error {
+	return v, f.ownership(c.ID, func() error {
 		return f.put(f.tx.Bucket(bucketCustomers), []byte(c.ID), encode(customerFields, c))
 	})
 }
@@ -274,80 +364,110 @@ func (f *fold) owners(customer string) ([]owned, error) {
 
 // opener is the user that a purchase names: by its metadata, or because this
 // gateway opened its checkout for them, which it remembers before anybody can
-// buy.
-func (f *fold) opener(metadataUser, checkout string) (string, error) {
+// buy. byCheckout says that it is the latter.
+func (f *fold) opener(metadataUser, checkout string) (user string, byCheckout bool, err error) {
 	if metadataUser != "" || checkout == "" {
-		return metadataUser, nil
+		return metadataUser, false, nil
 	}
 	c, _, err := get(f.tx, bucketCheckouts, checkout, checkoutFields)
-	return c.User, err
+	return c.User, c.User != "", err
 }
 
-func (f *fold) subscription(in *entitlement.Subscription) (bool, error) {
+// use makes a checkout stay, because a purchase is its user's by it alone.
+func (f *fold) use(checkout string) error {
+	c, _, err := get(f.tx, bucketCheckouts, checkout, checkoutFields)
+	if err != nil || c.Used {
+		return err
+	}
+	c.Used = true
+	return f.put(f.tx.Bucket(bucketCheckouts), []byte(checkout), encode(checkoutFields, c))
+}
+
+func (f *fold) subscription(in *entitlement.Subscription) (verdict, error) {
 	s := new(*in)
 	old, held, err := get(f.tx, bucketSubscriptions, s.ID, subscriptionFields)
-	if err != nil || held && !s.Version.Newer(old.Version) {
-		return false, err
+	if err != nil {
+		return stale, err
 	}
-	if s.MetadataUser, err = f.opener(s.MetadataUser, s.CheckoutID); err != nil {
-		return false, err
+	var byCheckout bool
+	if s.MetadataUser, byCheckout, err = f.opener(s.MetadataUser, s.CheckoutID); err != nil {
+		return stale, err
+	}
+	v := judge(f, subscriptionFields, held, &old, s, old.Version, s.Version)
+	if !v.isNews() {
+		return v, nil
+	}
+	if byCheckout {
+		if err := f.use(s.CheckoutID); err != nil {
+			return stale, err
+		}
 	}
 	var from string
 	if held {
 		if from, err = subscriptionOwner(f.tx, &old); err != nil {
-			return false, err
+			return stale, err
 		}
 	}
 	to, err := subscriptionOwner(f.tx, s)
 	if err != nil {
-		return false, err
+		return stale, err
 	}
 	if err := f.put(f.tx.Bucket(bucketSubscriptions), []byte(s.ID), encode(subscriptionFields, *s)); err != nil {
-		return false, err
+		return stale, err
 	}
 	if err := f.underCustomer(kindSubscription, s.ID, old.CustomerID, s.CustomerID); err != nil {
-		return false, err
+		return stale, err
 	}
 	if err := f.adopt(held, s.ID); err != nil {
-		return false, err
+		return stale, err
 	}
-	return true, f.move(kindSubscription, s.ID, from, to)
+	return v, f.move(kindSubscription, s.ID, from, to)
 }
 
-func (f *fold) order(in *entitlement.Order) (bool, error) {
+func (f *fold) order(in *entitlement.Order) (verdict, error) {
 	o := new(*in)
 	old, held, err := get(f.tx, bucketOrders, o.ID, orderFields)
-	if err != nil || held && !o.Version.Newer(old.Version) {
-		return false, err
+	if err != nil {
+		return stale, err
 	}
-	if o.MetadataUser, err = f.opener(o.MetadataUser, o.CheckoutID); err != nil {
-		return false, err
+	var byCheckout bool
+	if o.MetadataUser, byCheckout, err = f.opener(o.MetadataUser, o.CheckoutID); err != nil {
+		return stale, err
+	}
+	v := judge(f, orderFields, held, &old, o, old.Version, o.Version)
+	if !v.isNews() {
+		return v, nil
+	}
+	if byCheckout {
+		if err := f.use(o.CheckoutID); err != nil {
+			return stale, err
+		}
 	}
 	var from string
 	if held && old.SubscriptionID == "" {
 		if from, err = orderOwner(f.tx, &old); err != nil {
-			return false, err
+			return stale, err
 		}
 	}
 	var to string
 	if o.SubscriptionID == "" { // the others open nothing
 		if to, err = orderOwner(f.tx, o); err != nil {
-			return false, err
+			return stale, err
 		}
 	}
 	if err := f.put(f.tx.Bucket(bucketOrders), []byte(o.ID), encode(orderFields, *o)); err != nil {
-		return false, err
+		return stale, err
 	}
 	if err := f.underCustomer(kindOrder, o.ID, old.CustomerID, o.CustomerID); err != nil {
-		return false, err
+		return stale, err
 	}
 	if err := f.adopt(held, o.ID); err != nil {
-		return false, err
+		return stale, err
 	}
 	if err := f.refundsOfSubscription(o); err != nil {
-		return false, err
+		return stale, err
 	}
-	return true, f.move(kindOrder, o.ID, from, to)
+	return v, f.move(kindOrder, o.ID, from, to)
 }
 
 // adopt touches those who had the grants of a purchase while it was not held.
@@ -436,67 +556,99 @@ func (f *fold) touchParents(subscription, order string) error {
 	return err
 }
 
-func (f *fold) grant(g *entitlement.Grant) (bool, error) {
+func (f *fold) grant(g *entitlement.Grant) (verdict, error) {
 	old, held, err := get(f.tx, bucketGrants, g.ID, grantFields)
-	if err != nil || held && !g.Version.Newer(old.Version) {
-		return false, err
+	if err != nil {
+		return stale, err
+	}
+	v := judge(f, grantFields, held, &old, g, old.Version, g.Version)
+	if !v.isNews() {
+		return v, nil
 	}
 	if err := f.put(f.tx.Bucket(bucketGrants), []byte(g.ID), encode(grantFields, *g)); err != nil {
-		return false, err
+		return stale, err
 	}
 	for _, parent := range []string{g.SubscriptionID, g.OrderID} {
 		if err := f.index(bucketByParent, parent, kindGrant, g.ID); err != nil {
-			return false, err
+			return stale, err
 		}
 	}
 	if err := f.underCustomer(kindGrant, g.ID, old.CustomerID, g.CustomerID); err != nil {
-		return false, err
+		return stale, err
 	}
-	return true, f.touchParents(g.SubscriptionID, g.OrderID)
+	return v, f.touchParents(g.SubscriptionID, g.OrderID)
 }
 
-func (f *fold) refund(r *entitlement.Refund) (bool, error) {
+func (f *fold) refund(r *entitlement.Refund) (verdict, error) {
 	old, held, err := get(f.tx, bucketRefunds, r.ID, refundFields)
-	if err != nil || held && !r.Version.Newer(old.Version) {
-		return false, err
+	if err != nil {
+		return stale, err
+	}
+	v := judge(f, refundFields, held, &old, r, old.Version, r.Version)
+	if !v.isNews() {
+		return v, nil
 	}
 	if err := f.put(f.tx.Bucket(bucketRefunds), []byte(r.ID), encode(refundFields, *r)); err != nil {
-		return false, err
+		return stale, err
 	}
 	subscription := r.SubscriptionID
 	if subscription == "" {
 		o, _, err := get(f.tx, bucketOrders, r.OrderID, orderFields)
 		if err != nil {
-			return false, err
+			return stale, err
 		}
 		subscription = o.SubscriptionID
 	}
 	for _, parent := range []string{subscription, r.OrderID} {
 		if err := f.index(bucketByParent, parent, kindRefund, r.ID); err != nil {
-			return false, err
+			return stale, err
 		}
 	}
-	return true, f.touchParents(subscription, r.OrderID)
+	return v, f.touchParents(subscription, r.OrderID)
 }
 
 // checkout keeps the user of a checkout that this gateway opened: what Polar
 // says of it later does not know them.
-func (f *fold) checkout(c *Checkout) (bool, error) {
-	old, _, err := get(f.tx, bucketCheckouts, c.ID, checkoutFields)
+func (f *fold) checkout(c *Checkout) (verdict, error) {
+	old, held, err := get(f.tx, bucketCheckouts, c.ID, checkoutFields)
 	if err != nil {
-		return false, err
+		return stale, err
 	}
 	next := *c
+	next.Used = old.Used
 	if next.User == "" {
 		next.User = old.User
 	}
 	if next.CustomerID == "" {
 		next.CustomerID = old.CustomerID
 	}
-	if next == old {
-		return false, nil
+	if next.OpenedAt.Before(old.OpenedAt) {
+		next.OpenedAt = old.OpenedAt
 	}
-	return true, f.put(f.tx.Bucket(bucketCheckouts), []byte(c.ID), encode(checkoutFields, next))
+	if sameContent(checkoutFields, old, next) {
+		return stale, nil
+	}
+	if err := f.put(f.tx.Bucket(bucketCheckouts), []byte(c.ID), encode(checkoutFields, next)); err != nil {
+		return stale, err
+	}
+	v := missing
+	if held {
+		v = wrong
+	}
+	// Only then: an entry that has expired does not come back with Polar's word
+	// of the checkout.
+	if opened := old.OpenedAt; next.User == old.User && opened.UnixMicro() == next.OpenedAt.UnixMicro() {
+		return v, nil
+	}
+	return v, f.move(kindCheckout, c.ID, old.opener(), next.opener())
+}
+
+// opener is the user under whom an opened checkout stands, or empty.
+func (c *Checkout) opener() string {
+	if c.OpenedAt.IsZero() || !ValidUser(c.User) {
+		return ""
+	}
+	return c.User
 }
 
 func (f *fold) pass(p *entitlement.Pass) error {
@@ -504,6 +656,42 @@ func (f *fold) pass(p *entitlement.Pass) error {
 		return ErrUser
 	}
 	f.touch(p.User)
-	key := append(append([]byte(p.User), 0), p.ID...)
-	return f.put(f.tx.Bucket(bucketPasses), key, encode(passFields, *p))
+	return f.put(f.tx.Bucket(bucketPasses), passKey(p), encode(passFields, *p))
+}
+
+func (f *fold) removePass(p *entitlement.Pass) error {
+	if !ValidUser(p.User) || p.ID == "" {
+		return ErrUser
+	}
+	f.touch(p.User)
+	return f.remove(bucketPasses, string(passKey(p)))
+}
+
+func passKey(p *entitlement.Pass) []byte {
+	return append(append([]byte(p.User), 0), p.ID...)
+}
+
+func (f *fold) notes(notes map[string][]byte) error {
+	if len(notes) == 0 {
+		return nil
+	}
+	b := f.tx.Bucket(bucketNotes)
+	if b == nil {
+		return errUnclaimed // a file from before there were notes
+	}
+	for key, value := range notes {
+		old := b.Get([]byte(key))
+		switch {
+		case (old == nil) == (value == nil) && bytes.Equal(old, value):
+		case value == nil:
+			if err := f.delete(b, []byte(key)); err != nil {
+				return err
+			}
+		default:
+			if err := f.put(b, []byte(key), value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -27,6 +27,8 @@ func gather(tx *bolt.Tx, user string) (*entitlement.Account, error) {
 			return g.subscription(id)
 		case kindOrder:
 			return g.order(id)
+		case kindCheckout:
+			return g.checkout(id)
 		}
 		return nil
 	})
@@ -159,6 +161,14 @@ func (g *gatherer) children(parent, customer string, ofSubscription bool) error 
 		}
 		return nil
 	})
+}
+
+func (g *gatherer) checkout(id string) error {
+	c, _, err := get(g.tx, bucketCheckouts, id, checkoutFields)
+	if c.OpenedAt.After(g.facts.CheckoutAt) {
+		g.facts.CheckoutAt = c.OpenedAt
+	}
+	return err
 }
 
 func (g *gatherer) passes() error {

@@ -21,17 +21,18 @@ var (
 	bucketCheckouts     = []byte("checkouts")
 	bucketLinks         = []byte("links")  // customer → user
 	bucketPasses        = []byte("passes") // user, pass → pass
+	bucketNotes         = []byte("notes")  // whatever the gateway wants to keep
 
 	// The indexes. A key is the holder's id, a zero byte, the kind of the
 	// object and its id; the value is empty.
-	bucketByUser     = []byte("by_user")     // → customers, subscriptions, one-time orders
+	bucketByUser     = []byte("by_user")     // → customers, subscriptions, one-time orders, checkouts opened lately
 	bucketByCustomer = []byte("by_customer") // → subscriptions, orders, grants
 	bucketByParent   = []byte("by_parent")   // subscription or order → grants, refunds
 )
 
 var objectBuckets = [][]byte{
 	bucketCustomers, bucketSubscriptions, bucketOrders, bucketGrants, bucketRefunds,
-	bucketCheckouts, bucketLinks, bucketPasses, bucketByUser, bucketByCustomer, bucketByParent,
+	bucketCheckouts, bucketLinks, bucketPasses, bucketNotes, bucketByUser, bucketByCustomer, bucketByParent,
 }
 
 // kind is the kind of an object inside an index key.
@@ -40,6 +41,7 @@ type kind byte
 const (
 	kindCustomer     kind = 'c'
 	kindGrant        kind = 'g'
+	kindCheckout     kind = 'k'
 	kindOrder        kind = 'o'
 	kindRefund       kind = 'r'
 	kindSubscription kind = 's'

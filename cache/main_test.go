@@ -149,6 +149,7 @@ func viewWithoutAsOf(a *entitlement.Account) string {
 	f := entitlement.Facts{
 		Customers: slices.Clone(a.Customers), Subscriptions: slices.Clone(a.Subscriptions), Orders: slices.Clone(a.Orders),
 		Grants: slices.Clone(a.Grants), Refunds: slices.Clone(a.Refunds), Passes: slices.Clone(a.Passes),
+		CheckoutAt: a.CheckoutAt,
 	}
 	for i := range f.Customers {
 		f.Customers[i].Version.AsOf = time.Time{}
@@ -244,8 +245,11 @@ type mirror struct {
 	// checkouts are those that were opened before anything was bought in them. A
 	// store has already put their users into the purchases.
 	checkouts map[string]Checkout
-	links     map[string]string
-	passes    []entitlement.Pass
+	// opened are those with their times, of which those since then count.
+	opened map[string]Checkout
+	since  time.Time
+	links  map[string]string
+	passes []entitlement.Pass
 }
 
 func readAll[T any](tx *bolt.Tx, bucket string, fields func(*codec, *T)) map[string]T {
@@ -266,6 +270,7 @@ func readMirror(t tester, s *Store) *mirror {
 		m.orders = readAll(tx, "orders", orderFields)
 		m.grants = readAll(tx, "grants", grantFields)
 		m.refunds = readAll(tx, "refunds", refundFields)
+		m.opened = readAll(tx, "checkouts", checkoutFields)
 		m.passes = slices.Collect(maps.Values(readAll(tx, "passes", passFields)))
 		return tx.Bucket([]byte("links")).ForEach(func(k, v []byte) error {
 			m.links[string(k)] = string(v)
@@ -343,11 +348,23 @@ func (m *mirror) indexes() map[string]string {
 		add("by_parent", g.SubscriptionID, "g", id)
 		add("by_parent", g.OrderID, "g", id)
 	}
+	for id, c := range m.opened {
+		if m.lately(c) {
+			add("by_user", c.User, "k", id)
+		}
+	}
 	for id, r := range m.refunds {
 		add("by_parent", m.subscriptionOf(r), "r", id)
 		add("by_parent", r.OrderID, "r", id)
 	}
 	return out
+}
+
+func (m *mirror) lately(c Checkout) bool {
+	m.links["?"] = c.User
+	named := m.whose("?", "", "") // nobody if it cannot be a user
+	delete(m.links, "?")
+	return named != "" && !c.OpenedAt.IsZero() && !c.OpenedAt.Before(m.since)
 }
 
 // account works an account out from the objects alone.
@@ -420,6 +437,11 @@ func (m *mirror) account(user string) *entitlement.Account {
 			f.Refunds = append(f.Refunds, r)
 		}
 	}
+	for _, c := range m.opened {
+		if c.User == user && m.lately(c) && c.OpenedAt.After(f.CheckoutAt) {
+			f.CheckoutAt = c.OpenedAt
+		}
+	}
 	for _, p := range m.passes {
 		if p.User == user {
 			f.Passes = append(f.Passes, p)
@@ -432,7 +454,14 @@ func (m *mirror) account(user string) *entitlement.Account {
 // consistent checks a store against what its objects alone say.
 func consistent(t tester, s *Store, users ...string) {
 	t.Helper()
+	consistentSince(t, s, time.Time{}, users...)
+}
+
+// consistentSince is the same when checkouts opened before then have expired.
+func consistentSince(t tester, s *Store, since time.Time, users ...string) {
+	t.Helper()
 	m := readMirror(t, s)
+	m.since = since
 	have := dump(t, s)
 	maps.DeleteFunc(have, func(k, _ string) bool { return !strings.HasPrefix(k, "by_") })
 	if diff := differences(have, m.indexes()); diff != "" {

@@ -47,6 +47,7 @@ type Store struct {
 	stopped chan struct{} // closed when the commit loop has ended
 
 	watchers watchers
+	counts   counts
 
 	db atomic.Pointer[bolt.DB]
 	mu sync.Mutex // opening, closing, and the loop's start

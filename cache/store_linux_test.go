@@ -146,7 +146,7 @@ func TestFailedCommit(t *testing.T) {
 			t.Error("refused by the disk and yet in force")
 		}
 	}
-	if a := apply(t, s, purchase("u", 2)); a != (Applied{New: 2}) {
+	if a := apply(t, s, purchase("u", 2)); a != (Applied{New: 2, Wrong: 2}) {
 		t.Errorf("after the failure: %+v", a)
 	}
 	if !account(t, s, "u").Subscriptions[0].Version.Row.Equal(at(2)) {

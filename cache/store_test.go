@@ -361,12 +361,12 @@ func TestOrganizationIsLearned(t *testing.T) {
 		t.Fatal(err)
 	}
 	without := purchase("nobody's", 1)
-	if a := apply(t, s, without); a != (Applied{New: 2}) {
+	if a := apply(t, s, without); a != (Applied{New: 2, Missing: 2}) {
 		t.Errorf("without organization: %+v", a)
 	}
 	first := purchase("first", 1)
 	first.Organization = "acme"
-	if a := apply(t, s, first); a != (Applied{New: 2}) {
+	if a := apply(t, s, first); a != (Applied{New: 2, Missing: 2}) {
 		t.Errorf("the first: %+v", a)
 	}
 	before := dump(t, s)
@@ -629,7 +629,7 @@ func TestFileClosedBeneath(t *testing.T) {
 	if got := account(t, s, "u"); !got.Subscriptions[0].Version.Row.Equal(at(1)) {
 		t.Errorf("what could not be written is in force: %+v", got.Subscriptions)
 	}
-	if a := apply(t, s, purchase("u", 2)); a != (Applied{New: 2}) {
+	if a := apply(t, s, purchase("u", 2)); a != (Applied{New: 2, Wrong: 2}) {
 		t.Errorf("after the failure: %+v", a)
 	}
 	sameAsStore(t, s, "u", "v")
@@ -687,7 +687,7 @@ func TestCorruptRecord(t *testing.T) {
 				t.Errorf("what touches the record: %+v, %v", batch[1].applied, err)
 			}
 			for _, i := range []int{0, 2} {
-				if batch[i].err != nil || batch[i].applied != (Applied{New: 2}) {
+				if batch[i].err != nil || batch[i].applied != (Applied{New: 2, Missing: 2}) {
 					t.Errorf("what does not touch it: %+v, %v", batch[i].applied, batch[i].err)
 				}
 			}

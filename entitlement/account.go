@@ -14,6 +14,9 @@ type Facts struct {
 	Grants        []Grant
 	Refunds       []Refund
 	Passes        []Pass
+	// CheckoutAt is when the user last opened a checkout here. Zero: never, or
+	// long ago.
+	CheckoutAt time.Time
 }
 
 // HeldCustomer is a customer with what the store knows about its user.
@@ -74,7 +77,8 @@ func NewAccount(user string, f Facts) *Account {
 	return a
 }
 
-// Known says whether the store holds anything about the user.
+// Known says whether the store holds anything of Polar's about the user, or a
+// pass. That they have opened a checkout does not make them known.
 func (a *Account) Known() bool {
 	return len(a.Customers)+len(a.Subscriptions)+len(a.Orders)+len(a.Grants)+len(a.Passes) > 0
 }

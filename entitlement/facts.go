@@ -46,6 +46,12 @@ func (s Status) Ended() bool {
 	return s == StatusCanceled || s == StatusUnpaid || s == StatusIncompleteExpired
 }
 
+// Billed says whether Polar renews a subscription in this status. It sells a
+// customer no second one then.
+func (s Status) Billed() bool {
+	return s == StatusActive || s == StatusTrialing || s == StatusPastDue
+}
+
 // Known says whether this version of the gateway has a rule for the status.
 func (s Status) Known() bool {
 	switch s {
@@ -84,6 +90,9 @@ type Subscription struct {
 	// Seats says that seats were bought: they open by being claimed, and give
 	// the buyer nothing by themselves.
 	Seats bool
+
+	// Free says that it costs nothing. A checkout turns it into a paid one.
+	Free bool
 
 	// PendingProductID and PendingAt tell of a change that is only scheduled.
 	PendingProductID string

@@ -26,9 +26,6 @@ type Sale struct {
 	OneTime bool
 	// Several says that a customer may have several subscriptions.
 	Several bool
-	// Free are the ids of subscriptions that cost nothing. They stand in
-	// nobody's way: a checkout turns them into paid ones.
-	Free []string
 }
 
 // Obstacle says what stands against a sale to this user, or nothing, and what
@@ -45,7 +42,7 @@ func (a *Account) Obstacle(sale *Sale, r *Rules, now time.Time) (Obstacle, NextS
 		case StatusPaused:
 			paused = true
 		case StatusActive, StatusTrialing:
-			billed = billed || !slices.Contains(sale.Free, s.ID)
+			billed = billed || !s.upgradable()
 		}
 	}
 	if a.has(sale, r, now) {
@@ -61,6 +58,23 @@ func (a *Account) Obstacle(sale *Sale, r *Rules, now time.Time) (Obstacle, NextS
 		return ObstaclePaused, StepPortal
 	}
 	return "", ""
+}
+
+// Upgradable is the free subscription that a checkout turns into a paid one, or
+// nil.
+func (a *Account) Upgradable() *Subscription {
+	for s := range a.CurrentSubscriptions() {
+		if s.upgradable() {
+			return s
+		}
+	}
+	return nil
+}
+
+// upgradable says that a subscription is free and goes on: one that is canceled
+// would take what is paid for it along to its end.
+func (s *Subscription) upgradable() bool {
+	return s.Free && s.Status == StatusActive && !s.CancelAtPeriodEnd && !s.PauseAtPeriodEnd
 }
 
 // has says whether a plan of the sale is open already by something that goes

@@ -28,7 +28,7 @@ func TestObstacle(t *testing.T) {
 	ended := func(s *Subscription) { s.EndedAt = now.Add(-day) }
 	several := Sale{Several: true}
 	oneTime := Sale{OneTime: true}
-	free := Sale{Free: []string{"s-pro"}}
+	free := func(s *Subscription) { s.Free = true }
 	for _, tt := range []struct {
 		name  string
 		facts Facts
@@ -58,8 +58,10 @@ func TestObstacle(t *testing.T) {
 		{"canceled", sub("pro", StatusCanceled, late), "pro", Sale{}, "", ""},
 		{"canceled, grace goes on", sub("pro", StatusCanceled, ended), "pro", Sale{}, "", ""},
 		{"incomplete", sub("pro", StatusIncomplete), "pro", Sale{}, "", ""},
-		{"free", sub("pro", StatusActive), "max", free, "", ""},
-		{"free, the same plan", sub("pro", StatusActive), "pro", free, ObstacleSubscribed, StepPortal},
+		{"free", sub("pro", StatusActive, free), "max", Sale{}, "", ""},
+		{"free and canceling", sub("pro", StatusActive, free, canceling), "max", Sale{}, ObstacleSubscribed, StepChange},
+		{"free trial", sub("pro", StatusTrialing, free), "max", Sale{}, ObstacleSubscribed, StepChange},
+		{"free, the same plan", sub("pro", StatusActive, free), "pro", Sale{}, ObstacleSubscribed, StepPortal},
 		{
 			"bought for ever",
 			Facts{Orders: []Order{{ID: "o", CustomerID: "c", ProductID: "pro_forever", Status: OrderPaid}}},

@@ -37,6 +37,18 @@ func (a *Account) CurrentByID(id string, r *Rules, now time.Time) (s *Subscripti
 	return &a.Subscriptions[i], w.decision(plan, true), true
 }
 
+// With is the account with one subscription changed. The account itself stays.
+func (a *Account) With(id string, change func(*Subscription)) *Account {
+	f := Facts{
+		Customers: slices.Clone(a.Customers), Subscriptions: slices.Clone(a.Subscriptions), Orders: slices.Clone(a.Orders),
+		Grants: slices.Clone(a.Grants), Refunds: slices.Clone(a.Refunds), Passes: slices.Clone(a.Passes),
+	}
+	if i := a.subscriptionIndex(id); i >= 0 {
+		change(&f.Subscriptions[i])
+	}
+	return NewAccount(a.User, f)
+}
+
 // CurrentSubscriptions are those that are neither over nor a deleted
 // customer's.
 func (a *Account) CurrentSubscriptions() iter.Seq[*Subscription] {

@@ -33,7 +33,7 @@ const (
 	// catalogPause keeps a Polar that fails from being asked by every visitor.
 	catalogPause = 10 * time.Second
 	// catalogWait bounds one reading of the catalog.
-	catalogWait = 10 * time.Second
+	catalogWait = 8 * time.Second
 )
 
 // shelf keeps the catalog.
@@ -79,7 +79,7 @@ func (g *Gateway) Products(ctx context.Context) ([]Offer, error) {
 		return nil, failure
 	}
 	read := s.flight.DoChan("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), catalogWait)
+		ctx, cancel := context.WithTimeout(g.life, catalogWait)
 		defer cancel()
 		return g.readCatalog(ctx, client)
 	})
@@ -184,18 +184,28 @@ func (g *Gateway) PlanProducts(plan string) ([]string, error) {
 	return nil, ErrUnknownPlan
 }
 
-// oneTime says that none of the products is a subscription. What the catalog
-// does not know is taken for one.
-func (g *Gateway) oneTime(ctx context.Context, products []string) bool {
-	offers, err := g.Products(ctx)
-	if err != nil {
+// sells says whether all of the products are one-time ones, or any of them is.
+// What the catalog does not know is taken for a subscription.
+func (g *Gateway) sells(ctx context.Context, products []string, allOneTime bool) bool {
+	if _, err := g.Products(ctx); err != nil {
 		return false
 	}
+	return g.known(products, allOneTime)
+}
+
+// known is the same from the copy that is there.
+func (g *Gateway) known(products []string, allOneTime bool) bool {
+	g.catalog.mu.Lock()
+	offers := g.catalog.offers
+	g.catalog.mu.Unlock()
+	oneTime := 0
 	for _, id := range products {
-		i := slices.IndexFunc(offers, func(o Offer) bool { return o.ID == id })
-		if i < 0 || offers[i].IsRecurring {
-			return false
+		if slices.ContainsFunc(offers, func(o Offer) bool { return o.ID == id && !o.IsRecurring }) {
+			oneTime++
 		}
 	}
-	return true
+	if allOneTime {
+		return oneTime == len(products)
+	}
+	return oneTime > 0
 }

@@ -43,8 +43,7 @@ type Checkout struct {
 // the purchase in three ways, and the checkout is remembered durably before
 // anybody gets its URL: whatever happens next, it is known whose money comes.
 func (g *Gateway) OpenCheckout(ctx context.Context, v Visitor, p Purchase) (Checkout, error) {
-	client, err := g.ask()
-	if err != nil {
+	if _, err := g.ask(); err != nil {
 		return Checkout{}, err
 	}
 	if err := g.checkProducts(p.Products); err != nil {
@@ -57,28 +56,54 @@ func (g *Gateway) OpenCheckout(ctx context.Context, v Visitor, p Purchase) (Chec
 	if err := g.starts.take(v.User, g.local()); err != nil {
 		return Checkout{}, err
 	}
+	state, err := sealState(keys, Return{User: v.User, To: p.ReturnTo, Products: p.Products}, g.Now())
+	if err != nil {
+		return Checkout{}, err
+	}
 	body := polar.CheckoutCreate{
 		Products: p.Products, CustomerIPAddress: v.IP, Locale: p.Locale, Seats: p.Seats, ReturnURL: p.Back,
 		Metadata: polar.Metadata{MarkField: mark(g.owner.MarkKey, v.User)},
+		// Polar replaces the braces, which must not be escaped.
+		SuccessURL: p.Success + "?state=" + url.QueryEscape(state) + "&checkout_id={CHECKOUT_ID}",
 	}
-	if err := g.addBuyer(ctx, &v, &p, &body); err != nil {
-		return Checkout{}, err
-	}
-	state, err := sealState(keys, Return{User: v.User, To: p.ReturnTo}, g.Now())
+	a, err := g.createCheckout(ctx, &v, &p, body)
 	if err != nil {
 		return Checkout{}, err
 	}
-	// Polar replaces the braces, which must not be escaped.
-	body.SuccessURL = p.Success + "?state=" + url.QueryEscape(state) + "&checkout_id={CHECKOUT_ID}"
-	a, err := client.CreateCheckout(ctx, body)
-	if err != nil {
-		return Checkout{}, refusedUpgrade(err, &body)
-	}
-	facts := &cache.Facts{Checkouts: []cache.Checkout{{ID: a.Item.ID, User: v.User}}}
+	facts := &cache.Facts{Checkouts: []cache.Checkout{{ID: a.ID, User: v.User, OpenedAt: g.Now()}}}
 	if _, err := g.store.Apply(ctx, facts); err != nil {
 		return Checkout{}, err
 	}
-	return Checkout{ID: a.Item.ID, URL: a.Item.URL}, nil
+	return Checkout{ID: a.ID, URL: a.URL}, nil
+}
+
+// createCheckout asks Polar for a checkout. The customer may be gone without
+// our having heard: then once more for whoever is there now.
+func (g *Gateway) createCheckout(ctx context.Context, v *Visitor, p *Purchase, body polar.CheckoutCreate) (*polar.CheckoutSession, error) {
+	for again := false; ; again = true {
+		body := body
+		if err := g.addBuyer(ctx, v, p, &body); err != nil {
+			return nil, err
+		}
+		a, err := g.client.CreateCheckout(ctx, body)
+		switch {
+		case err == nil && (!isUUID(a.Item.ID) || !isWeb(string(a.Item.URL))):
+			return nil, fmt.Errorf("%w: a checkout without an id or address", polar.ErrUnexpected)
+		case err == nil:
+			return &a.Item, nil
+		case again || body.CustomerID == "" || !refuses(err, "customer_id"):
+			return nil, refusedUpgrade(err, &body)
+		}
+		if err := g.checkCustomer(ctx, v.User, body.CustomerID); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// isWeb says whether a browser may be sent to an address of Polar's.
+func isWeb(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
 }
 
 // checkProducts wants products of plans: the gateway sells nothing else.
@@ -100,15 +125,30 @@ func (g *Gateway) addBuyer(ctx context.Context, v *Visitor, p *Purchase, body *p
 	if err != nil {
 		return err
 	}
-	sale := entitlement.Sale{Products: p.Products, Several: g.sales.Several}
+	// What the store holds may be old, and so stand in the way or not.
+	var billed []string
 	if customer != "" && !isNew {
-		// What the store holds may be old, and so stand in the way or not.
-		if sale.Free, err = g.readPurchases(ctx, customer); err != nil {
+		if billed, err = g.readPurchases(ctx, customer); err != nil {
 			return err
 		}
 	}
-	if err := g.obstacle(ctx, v.User, &sale); err != nil {
+	if opened, err := g.Account(v.User); err != nil {
 		return err
+	} else if !opened.CheckoutAt.IsZero() { // and may have paid, as anybody's customer
+		if err := g.readMarked(ctx, v.User); err != nil {
+			return err
+		}
+	}
+	sale := entitlement.Sale{Products: p.Products, Several: g.sales.Several}
+	account, err := g.obstacle(ctx, v.User, &sale)
+	if err != nil {
+		return err
+	}
+	recurring := !sale.Several && !g.sells(ctx, p.Products, false)
+	if recurring && !ownsAll(account, billed) && !g.sells(ctx, p.Products, true) {
+		// Somebody else's subscription stands under this customer, and Polar
+		// sells it no second one.
+		return ErrNotLinked
 	}
 	switch {
 	case customer != "":
@@ -119,39 +159,43 @@ func (g *Gateway) addBuyer(ctx context.Context, v *Visitor, p *Purchase, body *p
 	default:
 		body.ExternalCustomerID = v.User
 	}
-	if len(sale.Free) > 0 && !sale.Several && !g.oneTime(ctx, p.Products) {
-		body.SubscriptionID = sale.Free[0]
+	if free := account.Upgradable(); free != nil && recurring && slices.Contains(billed, free.ID) {
+		body.SubscriptionID = free.ID
 	}
 	return nil
 }
 
+// ownsAll says whether all of the subscriptions are the user's.
+func ownsAll(a *entitlement.Account, ids []string) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool {
+		return !slices.ContainsFunc(a.Subscriptions, func(s entitlement.Subscription) bool { return s.ID == id })
+	})
+}
+
 // Blocked says whether something stands against selling one of the products to
-// a user, as far as the store knows and without asking Polar, and what the
-// user can do about it.
+// a user, as far as is known without asking Polar, and what the user can do
+// about it.
 func (g *Gateway) Blocked(a *entitlement.Account, products []string) (step entitlement.NextStep, blocked bool) {
-	sale := entitlement.Sale{Products: products, Several: g.sales.Several}
+	sale := entitlement.Sale{Products: products, Several: g.sales.Several, OneTime: g.known(products, true)}
 	found, step := a.Obstacle(&sale, g.Rules(), g.Now())
 	return step, found != ""
 }
 
-// obstacle says what stands against a sale, as far as the store knows.
-func (g *Gateway) obstacle(ctx context.Context, user string, sale *entitlement.Sale) error {
+// obstacle says what stands against a sale to a user.
+func (g *Gateway) obstacle(ctx context.Context, user string, sale *entitlement.Sale) (*entitlement.Account, error) {
 	account, err := g.Account(user)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	found, step := account.Obstacle(sale, g.Rules(), g.Now())
-	if found == "" {
-		return nil
-	}
-	if !sale.OneTime && g.oneTime(ctx, sale.Products) {
+	if found != "" && g.sells(ctx, sale.Products, true) {
 		sale.OneTime = true // besides a subscription, Polar sells these
 		found, step = account.Obstacle(sale, g.Rules(), g.Now())
 	}
-	if found == "" {
-		return nil
+	if found != "" {
+		return nil, &ObstacleError{Obstacle: found, NextStep: step}
 	}
-	return &ObstacleError{Obstacle: found, NextStep: step}
+	return account, nil
 }
 
 // refusedUpgrade tells a subscription that Polar does not take for free from

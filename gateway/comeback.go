@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,9 +30,10 @@ const stateLife = 24 * time.Hour
 // Return is what the gateway tells itself across a checkout: who bought, and
 // where they want to go.
 type Return struct {
-	User string    `json:"u"`
-	To   string    `json:"r"`
-	Ends time.Time `json:"x"`
+	User     string    `json:"u"`
+	To       string    `json:"r"`
+	Products []string  `json:"p,omitempty"` // what was for sale
+	Ends     time.Time `json:"x"`
 }
 
 // sealState makes a Return into something that only this gateway can read or
@@ -99,9 +101,11 @@ const (
 )
 
 const (
-	// arrivalWait is how long a buyer is kept waiting, arrivalPause the time
-	// between two questions.
-	arrivalWait  = 2 * time.Second
+	// arrivalWait is how long a buyer is kept waiting. Polar may take longer to
+	// be asked: what is learned then counts when the page asks again.
+	arrivalWait = 2 * time.Second
+	arrivalTime = 10 * time.Second
+	// arrivalPause is the time between the first two questions. It doubles.
 	arrivalPause = 150 * time.Millisecond
 	// arrivalsPerMinute bounds what reloading the page costs.
 	arrivalsPerMinute = 30
@@ -119,17 +123,26 @@ func (g *Gateway) Arrive(ctx context.Context, r Return, checkout string) Arrival
 	if _, err := g.ask(); err != nil || !isUUID(checkout) {
 		return ArrivedNothing
 	}
+	for _, product := range r.Products {
+		if open, err := g.opens(r.User, product); err == nil && open {
+			return ArrivedOpen // the webhook was faster
+		}
+	}
 	if g.returns.pace.take(r.User, g.local()) != nil {
 		return ArrivedPending
 	}
 	asked := g.returns.flight.DoChan(checkout+"\x00"+r.User, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), arrivalWait)
+		ctx, cancel := context.WithTimeout(g.life, arrivalTime)
 		defer cancel()
 		return g.awaitPurchase(ctx, r.User, checkout), nil
 	})
+	patience := time.NewTimer(arrivalWait)
+	defer patience.Stop()
 	select {
 	case a := <-asked:
 		return a.Val.(Arrival)
+	case <-patience.C:
+		return ArrivedPending
 	case <-ctx.Done():
 		return ArrivedPending
 	}
@@ -140,14 +153,22 @@ func isUUID(id string) bool {
 	return len(id) == 36 && strings.Trim(id, "0123456789abcdef-") == ""
 }
 
-// awaitPurchase asks until the purchase is in force, or time is up. Polar lists
-// orders from a replica, which can be behind.
+// purchase is what is known of a purchase while its buyer waits.
+type purchase struct {
+	user, checkout string
+	paid           *polar.CheckoutSession // nil until Polar says so
+	orders         bool                   // they were read
+	seats          bool
+	subscriptions  []string
+}
+
+// awaitPurchase asks until the purchase is in force, or time is up. Polar reads
+// from a replica, which can be behind. What is known is not asked again.
 func (g *Gateway) awaitPurchase(ctx context.Context, user, checkout string) Arrival {
-	for {
-		a, err := g.readPurchase(ctx, user, checkout)
+	p := &purchase{user: user, checkout: checkout}
+	for pause := arrivalPause; ; pause *= 2 {
+		a, err := g.readPurchase(ctx, p)
 		switch {
-		case errors.Is(err, polar.ErrNotFound), errors.Is(err, polar.ErrInvalid):
-			return ArrivedNothing
 		case ctx.Err() != nil:
 			return ArrivedPending
 		case err != nil:
@@ -156,89 +177,114 @@ func (g *Gateway) awaitPurchase(ctx context.Context, user, checkout string) Arri
 		case a != ArrivedPending:
 			return a
 		}
-		select {
-		case <-time.After(arrivalPause):
-		case <-ctx.Done():
+		if g.sleep(ctx, pause) != nil {
 			return ArrivedPending
 		}
 	}
 }
 
-func (g *Gateway) readPurchase(ctx context.Context, user, checkout string) (Arrival, error) {
-	a, err := g.client.GetCheckout(ctx, checkout)
+func (g *Gateway) readPurchase(ctx context.Context, p *purchase) (Arrival, error) {
+	if p.paid == nil {
+		if a, err := g.readCheckout(ctx, p); p.paid == nil || err != nil {
+			return a, err
+		}
+	}
+	if !p.orders {
+		if err := g.readOrders(ctx, p); err != nil {
+			return ArrivedPending, err
+		}
+	}
+	over := p.orders
+	for _, id := range p.subscriptions {
+		s, err := g.client.GetSubscription(ctx, id)
+		if errors.Is(err, polar.ErrNotFound) {
+			return ArrivedPending, nil // the replica
+		}
+		if err != nil {
+			return ArrivedPending, err
+		}
+		if err := g.learn(ctx, s.AsOf, func(r *reader) error { return r.subscription(s.Item) }); err != nil {
+			return ArrivedPending, err
+		}
+		over = over && entitlement.Status(s.Item.Status).Ended()
+	}
+	open, err := g.opens(p.user, p.paid.ProductID)
+	switch {
+	case err != nil:
+		return ArrivedPending, err
+	case open:
+		return ArrivedOpen, nil
+	case p.seats || over: // they open by being claimed; it was over before
+		return ArrivedNothing, nil
+	}
+	return ArrivedPending, nil
+}
+
+// readCheckout asks whether the checkout was paid. One that we opened ourselves
+// is there, and Polar sends back only who has paid: whatever else a replica
+// says is old.
+func (g *Gateway) readCheckout(ctx context.Context, p *purchase) (Arrival, error) {
+	held, err := g.store.Checkout(p.checkout)
+	if err != nil {
+		return ArrivedPending, err
+	}
+	unsure := ArrivedNothing
+	if held.User == p.user {
+		unsure = ArrivedPending
+	}
+	a, err := g.client.GetCheckout(ctx, p.checkout)
+	if errors.Is(err, polar.ErrNotFound) {
+		return unsure, nil
+	}
 	if err != nil {
 		return ArrivedPending, err
 	}
 	c := &a.Item
-	if whose, err := g.checkoutUser(c); err != nil || whose != user {
+	if whose, err := g.checkoutUser(&held, c); err != nil || whose != p.user {
 		return ArrivedNothing, err
 	}
 	switch c.Status {
+	case "succeeded":
 	case "confirmed":
 		return ArrivedPending, nil // the payment is on its way
-	case "succeeded":
+	case "open":
+		return unsure, nil
 	default:
 		return ArrivedNothing, nil
 	}
 	if g.plansOf(c.ProductID) == nil {
 		return ArrivedNothing, nil
 	}
-	seats, err := g.readOrders(ctx, c)
-	if err != nil {
-		return ArrivedPending, err
-	}
-	if open, err := g.opens(user, c.ProductID); err != nil || open {
-		return ArrivedOpen, err
-	}
-	if seats {
-		return ArrivedNothing, nil // they open by being claimed
+	p.paid = c
+	if c.SubscriptionID != "" {
+		p.subscriptions = append(p.subscriptions, c.SubscriptionID)
 	}
 	return ArrivedPending, nil
 }
 
 // checkoutUser is whose a checkout is: as remembered, else as it proves.
-func (g *Gateway) checkoutUser(c *polar.CheckoutSession) (string, error) {
+func (g *Gateway) checkoutUser(held *cache.Checkout, c *polar.CheckoutSession) (string, error) {
 	keys, err := g.claim()
-	if err != nil {
-		return "", err
-	}
-	held, err := g.store.Checkout(c.ID)
 	if err != nil {
 		return "", err
 	}
 	return entitlement.Owner(held.User, markedUser(keys.Marks, c.Metadata[MarkField]), c.ExternalCustomerID), nil
 }
 
-// readOrders reads what a checkout has sold, and says whether it is seats.
-func (g *Gateway) readOrders(ctx context.Context, c *polar.CheckoutSession) (seats bool, err error) {
-	orders, err := g.client.ListOrders(ctx, polar.OrderFilter{CheckoutID: c.ID}, polar.Paging{})
+// readOrders reads what a checkout has sold.
+func (g *Gateway) readOrders(ctx context.Context, p *purchase) error {
+	orders, err := g.client.ListOrders(ctx, polar.OrderFilter{CheckoutID: p.checkout}, polar.Paging{})
 	if err != nil {
-		return false, err
-	}
-	if err := g.learn(ctx, orders.AsOf, each(orders.Items, (*reader).order)...); err != nil {
-		return false, err
-	}
-	subscriptions := map[string]bool{}
-	if c.SubscriptionID != "" {
-		subscriptions[c.SubscriptionID] = true
+		return err
 	}
 	for i := range orders.Items {
 		o := &orders.Items[i]
-		seats = seats || o.Seats != nil
-		if o.SubscriptionID != "" {
-			subscriptions[o.SubscriptionID] = true
+		p.orders, p.seats = true, p.seats || o.Seats != nil
+		if o.SubscriptionID != "" && !slices.Contains(p.subscriptions, o.SubscriptionID) {
+			p.subscriptions = append(p.subscriptions, o.SubscriptionID)
 		}
 	}
-	for id := range subscriptions {
-		s, err := g.client.GetSubscription(ctx, id)
-		if err != nil {
-			return seats, err
-		}
-		if err := g.learn(ctx, s.AsOf, func(r *reader) error { return r.subscription(s.Item) }); err != nil {
-			return seats, err
-		}
-	}
-	return seats, nil
+	return g.learn(ctx, orders.AsOf, each(orders.Items, (*reader).order)...)
 }
 
 // opens says whether a plan that sells the product is open for the user.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -27,12 +28,24 @@ func (g *Gateway) OpenPortal(ctx context.Context, user, back string) (polar.Secr
 	if err := g.starts.take(user, g.local()); err != nil {
 		return "", err
 	}
-	customer, err := g.ownCustomer(ctx, user)
-	if err != nil {
-		return "", err
+	for again := false; ; again = true {
+		customer, err := g.ownCustomer(ctx, user)
+		if err != nil {
+			return "", err
+		}
+		session, err := g.session(ctx, user, customer, back)
+		switch {
+		case err == nil && !isWeb(string(session.PortalURL)):
+			return "", fmt.Errorf("%w: a session without an address", polar.ErrUnexpected)
+		case err == nil:
+			return session.PortalURL, nil
+		case again || !refuses(err, "customer_id"):
+			return "", err
+		}
+		if err := g.checkCustomer(ctx, user, customer); err != nil {
+			return "", err // deleted, and we had not heard
+		}
 	}
-	session, err := g.session(ctx, user, customer, back)
-	return session.PortalURL, err
 }
 
 // session opens a customer session. A team customer's is a member's.
@@ -42,9 +55,6 @@ func (g *Gateway) session(ctx context.Context, user, customer, back string) (pol
 	if refuses(err, "member_id") {
 		body.ExternalMemberID = user
 		a, err = g.client.CreateCustomerSession(ctx, body)
-	}
-	if refuses(err, "customer_id") {
-		return polar.CustomerSession{}, ErrNoCustomer // deleted, and we have not heard
 	}
 	return a.Item, err
 }
@@ -64,46 +74,53 @@ type Change struct {
 }
 
 // ChangeSubscription changes a user's own subscription as they could in
-// Polar's portal, and no further. It tells which one it was.
-func (g *Gateway) ChangeSubscription(ctx context.Context, user string, c Change) (id string, err error) {
+// Polar's portal, and no further. It returns the user's account with the
+// subscription as it is now, and its id.
+func (g *Gateway) ChangeSubscription(ctx context.Context, user string, c Change) (*entitlement.Account, string, error) {
 	client, err := g.ask()
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	var change polar.PortalChange
-	if c.Cancel != nil {
-		change = polar.PortalChangeCancel{AtPeriodEnd: *c.Cancel}
-	} else {
-		if err := g.checkProducts([]string{c.ProductID}); err != nil {
-			return "", err
-		}
-		change = polar.PortalChangeProduct{ProductID: c.ProductID}
+	change, err := g.portalChange(&c)
+	if err != nil {
+		return nil, "", err
 	}
 	if err := g.starts.take(user, g.local()); err != nil {
-		return "", err
+		return nil, "", err
 	}
 	customer, err := g.ownCustomer(ctx, user)
 	if err != nil && !errors.Is(err, ErrNotLinked) && !errors.Is(err, ErrNoCustomer) {
-		return "", err
+		return nil, "", err
 	}
 	s, found := g.currentSubscription(user, c.Subscription)
 	switch {
 	case found != nil:
-		return "", found
+		return nil, "", found
 	case err != nil:
-		return "", err
+		return nil, "", err
 	case s.CustomerID != customer:
-		return "", ErrNotLinked
+		return nil, "", ErrNotLinked
 	}
 	session, err := g.session(ctx, user, customer, "")
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	changed, err := client.Portal(session.Token).UpdateSubscription(ctx, s.ID, change)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	return s.ID, g.awaitChange(ctx, &changed.Item)
+	account, err := g.awaitChange(ctx, user, &changed.Item)
+	return account, s.ID, err
+}
+
+func (g *Gateway) portalChange(c *Change) (polar.PortalChange, error) {
+	if c.Cancel != nil {
+		return polar.PortalChangeCancel{AtPeriodEnd: *c.Cancel}, nil
+	}
+	if err := g.checkProducts([]string{c.ProductID}); err != nil {
+		return nil, err
+	}
+	return polar.PortalChangeProduct{ProductID: c.ProductID}, nil
 }
 
 // currentSubscription is the one that is meant, among the user's own.
@@ -127,29 +144,38 @@ func (g *Gateway) currentSubscription(user, id string) (*entitlement.Subscriptio
 	return nil, ErrSeveral
 }
 
+// changeTries is how often the changed subscription is read.
+const changeTries = 3
+
 // awaitChange reads the subscription that was changed. What the portal answers
-// is no whole fact, and the reading may come from a replica that is behind.
-func (g *Gateway) awaitChange(ctx context.Context, changed *polar.PortalSubscription) error {
-	ctx, cancel := context.WithTimeout(ctx, arrivalWait)
-	defer cancel()
-	for {
+// is no whole fact, so it is not kept; but while Polar's replica is behind, it
+// is what the user is told.
+func (g *Gateway) awaitChange(ctx context.Context, user string, changed *polar.PortalSubscription) (*entitlement.Account, error) {
+	behind := true
+	for try := range changeTries {
 		a, err := g.client.GetSubscription(ctx, changed.ID)
 		if err != nil {
-			return nil //nolint:nilerr // it was changed; the webhook will tell
+			break // it was changed all the same
 		}
-		err = g.learn(ctx, a.AsOf, func(r *reader) error { return r.subscription(a.Item) })
-		if err != nil {
-			return err
+		if err := g.learn(ctx, a.AsOf, func(r *reader) error { return r.subscription(a.Item) }); err != nil {
+			return nil, err
 		}
-		if !older(a.Item.Row, changed.Row) {
-			return nil
-		}
-		select {
-		case <-time.After(arrivalPause):
-		case <-ctx.Done():
-			return nil
+		if behind = older(a.Item.Row, changed.Row); !behind || g.sleep(ctx, arrivalPause<<try) != nil {
+			break
 		}
 	}
+	account, err := g.Account(user)
+	if err != nil || !behind {
+		return account, err
+	}
+	return account.With(changed.ID, func(s *entitlement.Subscription) {
+		s.Status, s.ProductID = entitlement.Status(changed.Status), changed.ProductID
+		s.PeriodEnd, s.CancelAtPeriodEnd, s.EndsAt = moment(changed.CurrentPeriodEnd), changed.CancelAtPeriodEnd, optional(changed.EndsAt)
+		s.PendingProductID, s.PendingAt = "", time.Time{}
+		if p := changed.PendingUpdate; p != nil {
+			s.PendingProductID, s.PendingAt = p.ProductID, moment(p.AppliesAt)
+		}
+	}), nil
 }
 
 func older(a, b polar.Row) bool {

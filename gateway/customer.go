@@ -5,9 +5,11 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/polar"
 )
@@ -80,38 +82,79 @@ func (g *Gateway) learnCustomer(ctx context.Context, a polar.Answer[polar.Custom
 	return g.learn(ctx, a.AsOf, func(r *reader) error { return r.customer(a.Item.Customer) })
 }
 
+// maxPurchases is how many purchases of one customer are read. Whoever has more
+// is no person, and gets no control of it.
+const maxPurchases = 1000
+
 // readPurchases reads the subscriptions and orders of a customer, and tells
-// which of the subscriptions cost nothing.
-func (g *Gateway) readPurchases(ctx context.Context, customer string) (free []string, err error) {
+// which subscriptions there are that stand in the way of another.
+func (g *Gateway) readPurchases(ctx context.Context, customer string) (billed []string, err error) {
 	client, err := g.ask()
 	if err != nil {
 		return nil, err
 	}
-	var subscriptions polar.Page[polar.Subscription]
-	var orders polar.Page[polar.Order]
-	both, ctx2 := errgroup.WithContext(ctx)
-	both.Go(func() (err error) {
-		subscriptions, err = client.ListSubscriptions(ctx2, polar.SubscriptionFilter{CustomerID: customer},
-			polar.Paging{Limit: 100, Sorting: []string{"-started_at"}})
-		return err
+	both, inner := errgroup.WithContext(ctx)
+	both.Go(func() error {
+		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Subscription], error) {
+			return client.ListSubscriptions(ctx, polar.SubscriptionFilter{CustomerID: customer}, p)
+		}
+		return readAll(inner, g, list, "-started_at", func(r *reader, s polar.Subscription) error {
+			if entitlement.Status(s.Status).Billed() {
+				billed = append(billed, s.ID)
+			}
+			return r.subscription(s)
+		})
 	})
-	both.Go(func() (err error) {
-		orders, err = client.ListOrders(ctx2, polar.OrderFilter{CustomerID: customer},
-			polar.Paging{Limit: 100, Sorting: []string{"-created_at"}})
-		return err
+	both.Go(func() error {
+		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Order], error) {
+			return client.ListOrders(ctx, polar.OrderFilter{CustomerID: customer}, p)
+		}
+		return readAll(inner, g, list, "-created_at", (*reader).order)
 	})
-	if err := both.Wait(); err != nil {
-		return nil, err
-	}
-	for i := range subscriptions.Items {
-		if s := &subscriptions.Items[i]; s.Free() && s.Status == string(entitlement.StatusActive) {
-			free = append(free, s.ID)
+	return billed, both.Wait()
+}
+
+// readMarked reads what carries the user's mark, under whatever customer.
+func (g *Gateway) readMarked(ctx context.Context, user string) error {
+	marked := map[string]string{MarkField: mark(g.owner.MarkKey, user)}
+	both, inner := errgroup.WithContext(ctx)
+	both.Go(func() error {
+		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Subscription], error) {
+			return g.client.ListSubscriptions(ctx, polar.SubscriptionFilter{Metadata: marked}, p)
+		}
+		return readAll(inner, g, list, "-started_at", (*reader).subscription)
+	})
+	both.Go(func() error {
+		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Order], error) {
+			return g.client.ListOrders(ctx, polar.OrderFilter{Metadata: marked, BillingType: "one_time"}, p)
+		}
+		return readAll(inner, g, list, "-created_at", (*reader).order)
+	})
+	return both.Wait()
+}
+
+// readAll reads a list to its end and makes it in force.
+func readAll[T any](
+	ctx context.Context, g *Gateway, list func(context.Context, polar.Paging) (polar.Page[T], error),
+	sorting string, read func(*reader, T) error,
+) error {
+	paging := polar.Paging{Page: 1, Limit: 100, Sorting: []string{sorting}}
+	for count := 0; ; paging.Page++ {
+		page, err := list(ctx, paging)
+		if err != nil {
+			return err
+		}
+		if err := g.learn(ctx, page.AsOf, each(page.Items, read)...); err != nil {
+			return err
+		}
+		count += len(page.Items)
+		switch {
+		case len(page.Items) == 0 || paging.Page >= page.MaxPage:
+			return nil
+		case count >= maxPurchases:
+			return ErrNotLinked
 		}
 	}
-	if err := g.learn(ctx, subscriptions.AsOf, each(subscriptions.Items, (*reader).subscription)...); err != nil {
-		return nil, err
-	}
-	return free, g.learn(ctx, orders.AsOf, each(orders.Items, (*reader).order)...)
 }
 
 // buyer finds the customer to sell to, and makes or completes one for a
@@ -157,7 +200,7 @@ func (g *Gateway) completeCustomer(ctx context.Context, v *Visitor) (string, err
 	for i := range page.Items {
 		c := &page.Items[i]
 		switch {
-		case c.DeletedAt != nil || !strings.EqualFold(c.Email, v.Email):
+		case c.DeletedAt != nil || !sameEmail(c.Email, v.Email):
 		case c.ExternalID == v.User: // made at the same moment by another request
 			return c.ID, g.learnCustomer(ctx, polar.Answer[polar.CustomerProfile]{Item: *c, AsOf: page.AsOf})
 		case c.ExternalID == "":
@@ -169,4 +212,48 @@ func (g *Gateway) completeCustomer(ctx context.Context, v *Visitor) (string, err
 		}
 	}
 	return "", nil
+}
+
+// sameEmail compares without regard to the case of ASCII letters. Other letters
+// are told apart: folding them takes one person for another.
+func sameEmail(a, b string) bool {
+	if a == b {
+		return true
+	}
+	ascii := func(s string) bool { return strings.IndexFunc(s, func(c rune) bool { return c > '~' }) < 0 }
+	return ascii(a) && ascii(b) && strings.EqualFold(a, b)
+}
+
+// checkCustomer asks what has become of a customer that Polar refuses to know,
+// and remembers that it is gone.
+func (g *Gateway) checkCustomer(ctx context.Context, user, id string) error {
+	a, err := g.client.GetCustomer(ctx, id)
+	if err == nil {
+		return g.learnCustomer(ctx, a)
+	}
+	if !errors.Is(err, polar.ErrNotFound) {
+		return err
+	}
+	account, err := g.Account(user)
+	if err != nil {
+		return err
+	}
+	facts := &cache.Facts{}
+	for _, c := range account.Customers {
+		if c.ID == id && c.DeletedAt.IsZero() {
+			gone := c.Customer
+			gone.DeletedAt = g.Now()
+			gone.Version.AsOf = latest(gone.DeletedAt, gone.Version.AsOf.Add(time.Microsecond))
+			facts.Customers = append(facts.Customers, gone)
+		}
+	}
+	_, err = g.store.Apply(ctx, facts)
+	return err
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

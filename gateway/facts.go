@@ -155,7 +155,7 @@ func (r *reader) nested(c *polar.Nested) {
 }
 
 func (r *reader) organization(id string) {
-	if id != "" {
+	if id != "" && id != polar.NoOrganization {
 		r.facts.Organization = id
 	}
 }
@@ -197,7 +197,7 @@ func (r *reader) subscription(s polar.Subscription) error {
 		EndsAt: optional(s.EndsAt), EndedAt: optional(s.EndedAt),
 		PastDueAt: optional(s.PastDueAt), PausedAt: optional(s.PausedAt), ResumesAt: optional(s.ResumesAt),
 		CancelAtPeriodEnd: s.CancelAtPeriodEnd, PauseAtPeriodEnd: s.PauseAtPeriodEnd,
-		Seats: s.Seats != nil,
+		Seats: s.Seats != nil, Free: s.Free(),
 	}
 	dates := []*time.Time{
 		&s.CurrentPeriodEnd, s.TrialEnd, s.CanceledAt, s.EndsAt, s.EndedAt, s.PastDueAt, s.PausedAt, s.ResumesAt,

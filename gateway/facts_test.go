@@ -297,6 +297,17 @@ func TestCheckoutProvesNothing(t *testing.T) {
 	}
 }
 
+// Webhooks that are made up name an organization that nobody has: it is neither
+// learned nor foreign.
+func TestNoOrganization(t *testing.T) {
+	b := newBench(t)
+	for _, change := range []any{polar.NoOrganization, acme, polar.NoOrganization} {
+		b.now = b.now.Add(time.Minute)
+		b.takes(edited(t, "subscription.active.json", "data.modified_at", b.now, "data.customer.organization_id", change), ResultApplied)
+	}
+	b.takes(edited(t, "subscription.active.json", "data.modified_at", b.now.Add(time.Minute), "data.customer.organization_id", "0f4a2c0e-93b7-4f0e-8a51-6a2d0d5f9c11"), ResultForeign)
+}
+
 // A checkout that this gateway opened keeps its user, whatever Polar says of
 // it, and what it sold is that user's.
 func TestOwnCheckoutKeepsItsUser(t *testing.T) {

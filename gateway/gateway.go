@@ -3,6 +3,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -41,6 +42,8 @@ type Config struct {
 	OnVersionGone func()
 	// Now is this machine's clock, time.Now if nil.
 	Now func() time.Time
+	// Sleep waits between two questions to Polar. Default: a timer.
+	Sleep func(context.Context, time.Duration) error
 }
 
 // Sales is what the operator lets the checkout do.
@@ -64,6 +67,11 @@ type Gateway struct {
 	sales    Sales
 	logger   *zap.Logger
 	local    func() time.Time
+	sleep    func(context.Context, time.Duration) error
+	// life ends with the gateway, and with it what goes on although nobody
+	// waits for it.
+	life context.Context
+	end  context.CancelFunc
 	// followed takes the place of Polar's clock as told by its answers.
 	followed atomic.Pointer[func() time.Time]
 
@@ -93,7 +101,11 @@ func New(c Config) (*Gateway, error) {
 		starts:  pace{most: startsPerMinute, span: time.Minute},
 		returns: arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
 	}
+	g.life, g.end = context.WithCancel(context.Background())
 	g.rules.Store(&entitlement.Rules{Plans: c.Plans, CanConfirm: c.AccessToken != ""})
+	if g.sleep = c.Sleep; g.sleep == nil {
+		g.sleep = sleep
+	}
 	if g.local == nil {
 		g.local = time.Now
 	}
@@ -113,8 +125,9 @@ func New(c Config) (*Gateway, error) {
 	return g, nil
 }
 
-// Close lets go of connections to Polar.
+// Close ends what is under way and lets go of connections to Polar.
 func (g *Gateway) Close() {
+	g.end()
 	if g.client != nil {
 		g.client.Close()
 	}
@@ -181,4 +194,15 @@ func (g *Gateway) HashUser(user string) string {
 	mac := hmac.New(sha256.New, keys.Random)
 	mac.Write([]byte(user))
 	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

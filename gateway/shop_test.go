@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/polar"
 	"github.com/caddy-polar/caddy-polar/polar/box"
 	"github.com/caddy-polar/caddy-polar/polar/box/boxtest"
 )
@@ -31,6 +33,9 @@ type shop struct {
 	pro, max, trial, free, lifetime, other box.Product // other is of no plan
 
 	logs *observer.ObservedLogs
+	// sleeps is what happens while the gateway waits to ask Polar again. Nil:
+	// its time is up.
+	sleeps func(time.Duration) error
 }
 
 func newShop(t testing.TB, o box.Options, change ...func(*Config)) *shop {
@@ -58,6 +63,12 @@ func newShop(t testing.TB, o box.Options, change ...func(*Config)) *shop {
 			{Name: "feature", Benefits: []string{featureBenefit}, Grace: grace},
 		},
 		Logger: zap.New(logs), Now: s.box.Now, Store: cache.New(filepath.Join(t.TempDir(), "polar.db")),
+		Sleep: func(_ context.Context, d time.Duration) error {
+			if s.sleeps == nil {
+				return context.DeadlineExceeded
+			}
+			return s.sleeps(d)
+		},
 	}
 	for _, do := range change {
 		do(&c)
@@ -305,7 +316,7 @@ func TestOnePersonTypesAnothersEmail(t *testing.T) {
 			if own := a.OwnCustomer(); own != "" {
 				t.Errorf("%s is told customer %s", user, own)
 			}
-			if _, err := s.g.ChangeSubscription(t.Context(), user, Change{Cancel: new(true)}); !errors.Is(err, ErrNotLinked) {
+			if _, _, err := s.g.ChangeSubscription(t.Context(), user, Change{Cancel: new(true)}); !errors.Is(err, ErrNotLinked) {
 				t.Errorf("change by %s: %v", user, err)
 			}
 		}
@@ -429,7 +440,7 @@ func TestSeveralSubscriptions(t *testing.T) {
 	s.is(ada, "pro", true, entitlement.ReasonActive)
 	s.is(ada, "max", true, entitlement.ReasonActive)
 	s.blocked(adaVisits(), entitlement.ObstacleSubscribed, entitlement.StepPortal, s.max.ID)
-	if _, err := s.g.ChangeSubscription(t.Context(), ada, Change{Cancel: new(true)}); !errors.Is(err, ErrSeveral) {
+	if _, _, err := s.g.ChangeSubscription(t.Context(), ada, Change{Cancel: new(true)}); !errors.Is(err, ErrSeveral) {
 		t.Error(err)
 	}
 }
@@ -446,7 +457,7 @@ func TestArriveWithoutWebhooks(t *testing.T) {
 	} {
 		v := Visitor{User: "usr_" + p.product[:8], Email: p.product[:8] + "@example.com", EmailVerified: true}
 		c := s.opens(v, p.product)
-		s.arrives(c, ArrivedNothing) // not paid
+		s.arrives(c, ArrivedPending) // nobody is sent back who has not paid
 		s.pays(c, "")
 		s.is(v.User, p.plan, false, entitlement.ReasonNoSubscription)
 		s.arrives(c, ArrivedOpen)
@@ -466,20 +477,107 @@ func TestArriveUnderAnothersCustomer(t *testing.T) {
 	s.is(ada, "max", false, entitlement.ReasonNoSubscription)
 }
 
-// A buyer whom Polar's replica does not know yet is waited for.
+// Polar's replica is behind in each of the ways that it can be: it does not know
+// the checkout, has it unpaid, lacks its order, or its subscription.
 func TestArriveBehindTheReplica(t *testing.T) {
+	for _, behind := range []time.Duration{time.Hour, time.Minute, 0} {
+		s := newShop(t, box.Options{})
+		c := s.opens(adaVisits(), s.pro.ID)
+		s.box.Advance(2 * time.Minute)
+		s.box.SetTrouble(box.Trouble{Lag: behind})
+		s.pays(c, "")
+		var waited []time.Duration
+		s.sleeps = func(d time.Duration) error {
+			if waited = append(waited, d); len(waited) == 3 {
+				s.box.SetTrouble(box.Trouble{})
+			}
+			return nil
+		}
+		s.arrives(c, ArrivedOpen)
+		s.is(ada, "pro", true, entitlement.ReasonActive)
+		if behind == 0 && len(waited) != 0 || behind > 0 && fmt.Sprint(waited) != "[150ms 300ms 600ms]" {
+			t.Errorf("%s behind: waited %s", behind, waited)
+		}
+	}
+}
+
+// What is known is not asked again, and what was over before is not waited for.
+func TestArriveCosts(t *testing.T) {
+	calls := 0
+	s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls++ } })
+	c := s.opens(adaVisits(), s.pro.ID)
+	s.pays(c, "")
+	customer, _ := s.box.CustomerByExternalID(ada)
+	if _, err := s.box.Revoke(s.box.Subscriptions(customer.ID)[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	s.sleeps = func(time.Duration) error { return nil }
+	calls = 0
+	s.arrives(c, ArrivedNothing)
+	if calls != 3 {
+		t.Errorf("%d calls", calls)
+	}
+	// The webhook was faster: nobody is asked.
+	other := s.opens(Visitor{User: grace}, s.pro.ID)
+	s.pays(other, "grace@example.com")
+	s.arrives(other, ArrivedOpen)
+	calls = 0
+	s.arrives(other, ArrivedOpen)
+	if calls != 0 {
+		t.Errorf("%d calls for what is open", calls)
+	}
+}
+
+// A page that is reloaded for ever costs nothing more.
+func TestPaceOfArrivals(t *testing.T) {
+	calls := 0
+	s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls++ } })
+	c := s.opens(adaVisits(), s.pro.ID)
+	for range arrivalsPerMinute {
+		s.arrives(c, ArrivedPending)
+	}
+	calls = 0
+	s.arrives(c, ArrivedPending)
+	if calls != 0 {
+		t.Errorf("%d calls at the thirty-first time", calls)
+	}
+}
+
+// However long Polar takes, the buyer waits for two seconds; what it tells
+// later counts when they ask again.
+func TestArriveInTime(t *testing.T) {
 	s := newShop(t, box.Options{})
 	c := s.opens(adaVisits(), s.pro.ID)
-	s.box.SetTrouble(box.Trouble{Lag: time.Hour})
 	s.pays(c, "")
-	done := make(chan Arrival, 1)
-	back, id := s.arrival(c)
-	go func() { done <- s.g.Arrive(context.Background(), back, id) }()
-	s.box.SetTrouble(box.Trouble{})
-	if got := <-done; got != ArrivedOpen {
-		t.Errorf("arrival %d", got)
+	s.box.SetTrouble(box.Trouble{Hang: true})
+	began := time.Now()
+	s.arrives(c, ArrivedPending)
+	if took := time.Since(began); took < arrivalWait || took > arrivalWait+3*time.Second {
+		t.Errorf("took %s", took)
 	}
-	s.is(ada, "pro", true, entitlement.ReasonActive)
+}
+
+func TestArriveForSeats(t *testing.T) {
+	var team box.Product
+	s := newShop(t, box.Options{}, func(c *Config) { c.Plans[0].Products = append(c.Plans[0].Products, "") })
+	team = s.box.AddProduct(box.Product{Name: "Team", Interval: "month", Price: box.Price{
+		Currency: "usd", Tiers: []box.SeatTier{{Min: 1, PerSeat: 1000}},
+	}})
+	s.g.plans[0].Products[2] = team.ID
+	p := s.purchase(team.ID)
+	p.Seats = 3
+	c, err := s.g.OpenCheckout(t.Context(), adaVisits(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, _ := s.box.Checkout(c.ID)
+	s.pays(held, "")
+	s.sleeps = func(time.Duration) error { return nil }
+	s.arrives(held, ArrivedNothing) // they open by being claimed
+	// The team's portal is a member's.
+	if _, err := s.g.OpenPortal(t.Context(), ada, ""); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestArrivals(t *testing.T) {
@@ -606,7 +704,7 @@ func TestPortalWithoutWebhooks(t *testing.T) {
 func TestChangeSubscription(t *testing.T) {
 	s := newShop(t, box.Options{})
 	change := func(user string, c Change) error {
-		_, err := s.g.ChangeSubscription(t.Context(), user, c)
+		_, _, err := s.g.ChangeSubscription(t.Context(), user, c)
 		return err
 	}
 	if err := change(ada, Change{Cancel: new(true)}); !errors.Is(err, ErrNoSubscription) {
@@ -739,7 +837,7 @@ func TestNotConfigured(t *testing.T) {
 		"portal":   func() error { _, err := s.g.OpenPortal(t.Context(), ada, ""); return err },
 		"products": func() error { _, err := s.g.Products(t.Context()); return err },
 		"change": func() error {
-			_, err := s.g.ChangeSubscription(t.Context(), ada, Change{Cancel: new(true)})
+			_, _, err := s.g.ChangeSubscription(t.Context(), ada, Change{Cancel: new(true)})
 			return err
 		},
 	} {
@@ -812,4 +910,212 @@ func TestWatch(t *testing.T) {
 		t.Error("news after the end")
 	default:
 	}
+}
+
+// Mallory's free subscription, under Ada's customer, is not upgraded with Ada's
+// money; nor is anybody sold what Polar then refuses.
+func TestForeignSubscriptionUnderTheCustomer(t *testing.T) {
+	for _, product := range []string{"free", "pro"} {
+		s := newShop(t, box.Options{})
+		if _, err := s.box.CreateCustomer(box.Customer{Email: "ada@example.com", ExternalID: ada}); err != nil {
+			t.Fatal(err)
+		}
+		id := s.free.ID
+		if product == "pro" {
+			id = s.max.ID
+		}
+		s.pays(s.opens(Visitor{User: "usr_mallory"}, id), "ada@example.com")
+		if _, err := s.g.OpenCheckout(t.Context(), adaVisits(), s.purchase(s.pro.ID)); !errors.Is(err, ErrNotLinked) {
+			t.Errorf("%s: %v", product, err)
+		}
+		s.opens(adaVisits(), s.lifetime.ID) // besides a subscription, Polar sells these
+	}
+}
+
+func TestFreeAndCancelingIsNotUpgraded(t *testing.T) {
+	s := newShop(t, box.Options{})
+	s.pays(s.opens(adaVisits(), s.free.ID), "")
+	customer, _ := s.box.CustomerByExternalID(ada)
+	if _, err := s.box.Cancel(s.box.Subscriptions(customer.ID)[0].ID, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	s.blocked(adaVisits(), entitlement.ObstacleSubscribed, entitlement.StepChange, s.pro.ID)
+}
+
+func TestOneTimeAmongOthersIsNoUpgrade(t *testing.T) {
+	s := newShop(t, box.Options{})
+	s.pays(s.opens(adaVisits(), s.free.ID), "")
+	for _, products := range [][]string{{s.pro.ID, s.lifetime.ID}, {s.lifetime.ID, s.pro.ID}} {
+		if c := s.opens(adaVisits(), products...); c.Upgrades != "" {
+			t.Errorf("%v upgrades", products)
+		}
+	}
+}
+
+// The customer was deleted, or made again, and no webhook told.
+func TestCustomerIsGone(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		s := newShop(t, box.Options{})
+		s.pays(s.opens(adaVisits(), s.pro.ID), "")
+		if _, err := s.g.OpenPortal(t.Context(), ada, ""); err != nil {
+			t.Fatal(err)
+		}
+		customer, _ := s.box.CustomerByExternalID(ada)
+		if err := s.box.DeleteCustomer(customer.ID); err != nil {
+			t.Fatal(err)
+		}
+		if again {
+			if _, err := s.box.CreateCustomer(box.Customer{Email: "ada@example.com", ExternalID: ada}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.g.OpenPortal(t.Context(), ada, ""); err != nil {
+				t.Errorf("made again: %v", err)
+			}
+		}
+		c := s.opens(adaVisits(), s.pro.ID)
+		s.pays(c, "")
+		s.arrives(c, ArrivedOpen)
+		s.is(ada, "pro", true, entitlement.ReasonActive)
+	}
+}
+
+// Control is not given over more purchases than can be looked at.
+func TestForeignPurchaseAmongMany(t *testing.T) {
+	s := newShop(t, box.Options{AllowMultiple: true})
+	if _, err := s.box.CreateCustomer(box.Customer{Email: "ada@example.com", ExternalID: ada}); err != nil {
+		t.Fatal(err)
+	}
+	s.pays(s.opens(Visitor{User: "usr_mallory"}, s.lifetime.ID), "ada@example.com")
+	s.box.Advance(time.Hour)
+	for range 100 {
+		if _, err := s.box.Buy(ada, "ada@example.com", s.other.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.g.OpenPortal(t.Context(), ada, ""); !errors.Is(err, ErrNotLinked) {
+		t.Error(err)
+	}
+}
+
+// A subscription of the user's under a customer that is not theirs is not
+// changed through one that is.
+func TestChangeUnderAnothersCustomer(t *testing.T) {
+	s := newShop(t, box.Options{AllowMultiple: true}, func(c *Config) { c.Sales.Several = true })
+	mallory := Visitor{User: "usr_mallory", Email: "mallory@example.com", EmailVerified: true}
+	theirs, err := s.box.CreateCustomer(box.Customer{Email: "ada@example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.opens(Visitor{User: "usr_mallory"}, s.max.ID)
+	s.pays(c, "ada@example.com")
+	s.arrives(c, ArrivedOpen)
+	s.pays(s.opens(mallory, s.pro.ID), "")
+	foreign := s.box.Subscriptions(theirs.ID)[0]
+	if _, _, err := s.g.ChangeSubscription(t.Context(), "usr_mallory", Change{Subscription: foreign.ID, Cancel: new(true)}); !errors.Is(err, ErrNotLinked) {
+		t.Error(err)
+	}
+}
+
+// Polar's replica is behind: the user is told what the change has made.
+func TestChangeBehindTheReplica(t *testing.T) {
+	s := newShop(t, box.Options{})
+	s.pays(s.opens(adaVisits(), s.pro.ID), "")
+	if _, err := s.g.OpenPortal(t.Context(), ada, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.box.Advance(time.Hour)
+	s.box.SetTrouble(box.Trouble{Lag: time.Minute})
+	a, id, err := s.g.ChangeSubscription(t.Context(), ada, Change{Cancel: new(true)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sub, d, ok := a.CurrentByID(id, s.g.Rules(), s.g.Now()); !ok || !sub.CancelAtPeriodEnd || d.Reason != entitlement.ReasonCanceling {
+		t.Errorf("%+v %s", sub, d.Reason)
+	}
+	s.is(ada, "pro", true, entitlement.ReasonActive) // no whole fact: not kept
+	s.box.SetTrouble(box.Trouble{})
+	if _, _, err := s.g.ChangeSubscription(t.Context(), ada, Change{Cancel: new(false)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSameEmail(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"ada@example.com", "Ada@Example.COM", true},
+		{"kim@example.com", "\u212aim@example.com", false}, // the Kelvin sign
+		{"stra\u00dfe@example.com", "stra\u00dfe@example.com", true},
+		{"stra\u00dfe@example.com", "STRASSE@example.com", false},
+		{"ada@example.com", "ada@example.org", false},
+	} {
+		if got := sameEmail(tt.a, tt.b); got != tt.want {
+			t.Errorf("%q and %q: %v", tt.a, tt.b, got)
+		}
+	}
+}
+
+// The webhook of a product ends the copy of the catalog.
+func TestCatalogChanges(t *testing.T) {
+	s := newShop(t, box.Options{}).connect()
+	before, err := s.g.Products(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "Pro, renamed"
+	if _, err := s.box.UpdateProduct(s.pro.ID, box.ProductUpdate{Name: &name}); err != nil {
+		t.Fatal(err)
+	}
+	s.box.Settle()
+	after, err := s.g.Products(t.Context())
+	if err != nil || before[0].Name != "Pro" || after[0].Name != name {
+		t.Errorf("%s, then %s: %v", before[0].Name, after[0].Name, err)
+	}
+}
+
+// An upgrade that Polar does not take is an obstacle, and no mistake in the
+// request.
+func TestRefusedUpgrade(t *testing.T) {
+	s := newShop(t, box.Options{})
+	paid, err := s.box.Buy(ada, "ada@example.com", s.pro.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := polar.CheckoutCreate{Products: []string{s.max.ID}, SubscriptionID: paid.SubscriptionID}
+	_, err = s.g.client.CreateCheckout(t.Context(), body)
+	var obstacle *ObstacleError
+	if got := refusedUpgrade(err, &body); !errors.As(got, &obstacle) || obstacle.Obstacle != entitlement.ObstacleSubscribed {
+		t.Errorf("%v", got)
+	}
+	body = polar.CheckoutCreate{Products: []string{"0f4a2c0e-93b7-4f0e-8a51-6a2d0d5f9c11"}}
+	_, err = s.g.client.CreateCheckout(t.Context(), body)
+	if got := refusedUpgrade(err, &body); !errors.Is(got, polar.ErrInvalid) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestWayBack(t *testing.T) {
+	s := newShop(t, box.Options{})
+	p := s.purchase(s.pro.ID)
+	p.Back = "https://app.example.com/pricing"
+	c, err := s.g.OpenCheckout(t.Context(), adaVisits(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held, _ := s.box.Checkout(c.ID); held.ReturnURL != p.Back {
+		t.Errorf("back to %q", held.ReturnURL)
+	}
+}
+
+// What was bought under another's customer, in an earlier checkout of which
+// nobody has told, is not sold again.
+func TestNotSoldTwice(t *testing.T) {
+	s := newShop(t, box.Options{})
+	if _, err := s.box.CreateCustomer(box.Customer{Email: "ada@example.com", ExternalID: ada}); err != nil {
+		t.Fatal(err)
+	}
+	v := Visitor{User: "usr_mallory"}
+	s.pays(s.opens(v, s.lifetime.ID), "ada@example.com")
+	s.blocked(v, entitlement.ObstacleSubscribed, entitlement.StepPortal, s.lifetime.ID)
 }

@@ -24,6 +24,7 @@ type shop struct {
 	*server
 	box               *boxtest.Server
 	pro, basic, other box.Product // other is of no plan
+	free, life        box.Product
 }
 
 // selling is the polar block of a shop.
@@ -39,6 +40,8 @@ const selling = `
 		}
 		plan pro {env.PRODUCT_PRO}
 		plan basic {env.PRODUCT_BASIC}
+		plan starter {env.PRODUCT_FREE}
+		plan life {env.PRODUCT_LIFE}
 		return_to www.example.com localhost:3999
 	}`
 
@@ -50,7 +53,10 @@ func newShop(t *testing.T) *shop {
 	s.basic = s.box.AddProduct(box.Product{Name: "Basic", Interval: "month", Price: box.Price{Amount: 500, Currency: "usd"}})
 	s.other = s.box.AddProduct(box.Product{Name: "Other", Interval: "month", Price: box.Price{Amount: 700, Currency: "usd"}})
 	s.env["POLAR_SERVER"], s.env["POLAR_ACCESS_TOKEN"] = s.box.URL, s.box.NewToken()
+	s.free = s.box.AddProduct(box.Product{Name: "Starter", Interval: "month", Price: box.Price{Currency: "usd"}})
+	s.life = s.box.AddProduct(box.Product{Name: "Life", Price: box.Price{Amount: 9900, Currency: "usd"}})
 	s.env["PRODUCT_PRO"], s.env["PRODUCT_BASIC"] = s.pro.ID, s.basic.ID
+	s.env["PRODUCT_FREE"], s.env["PRODUCT_LIFE"] = s.free.ID, s.life.ID
 	return s
 }
 
@@ -244,18 +250,56 @@ func TestAlreadySubscribed(t *testing.T) {
 	s.buy(t, "ada", "pro")
 	for plan, step := range map[string]string{"pro": "portal", "basic": "change"} {
 		p := s.post(t, "/auth/polar/checkout", `{"plan":"`+plan+`"}`, mailed("ada")).problem(t, http.StatusConflict, "already_subscribed")
-		if p["portalUrl"] != "/auth/polar/portal" || p["nextStep"] != step {
+		if p["portalUrl"] != s.origin()+"/auth/polar/portal" || p["nextStep"] != step {
 			t.Errorf("%s: %v", plan, p)
 		}
 	}
 	r := s.get(t, "app", "/auth/polar/checkout?plan=pro&return_to=/pro/", mailed("ada")).wants(t, http.StatusSeeOther)
-	if to := r.header.Get("Location"); to != "/auth/polar/portal?return_to="+url.QueryEscape(s.origin()+"/pro/") {
+	if to := r.header.Get("Location"); to != s.origin()+"/auth/polar/portal?return_to="+url.QueryEscape(s.origin()+"/pro/") {
 		t.Errorf("sent to %s", to)
 	}
 	// The refusal of another plan leads to a change, not to a second purchase.
 	p := s.get(t, "app", "/basic/", mailed("ada")).problem(t, http.StatusPaymentRequired, "plan_required")
 	if p["nextStep"] != "change" || p["checkoutUrl"] != nil || p["changeUrl"] != s.origin()+"/auth/polar/portal" {
 		t.Errorf("%v", p)
+	}
+}
+
+// The next step is one that works, whatever the user has.
+func TestNextSteps(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.start(t, s.caddyfile(selling, s.site(t, "app", `
+		polar
+		polar_require /pro/* pro
+		polar_require /life/* life
+		handle_errors {
+			respond "{http.polar.checkout_url}"
+		}
+		polar_require /mine/* pro {
+			refuse error
+		}
+		reverse_proxy {upstream}`)))
+	s.connect()
+	s.get(t, "app", "/auth/polar/products").wants(t, http.StatusOK) // the catalog is known
+	s.buy(t, "free", "starter")
+	s.buy(t, "paid", "basic")
+	for _, test := range []struct{ user, path, step, address string }{
+		{"nobody", "/pro/", "checkout", "/auth/polar/checkout?plan=pro"},
+		{"free", "/pro/", "checkout", "/auth/polar/checkout?plan=pro"}, // it is upgraded
+		{"paid", "/pro/", "change", "/auth/polar/portal"},
+		{"paid", "/life/", "checkout", "/auth/polar/checkout?plan=life"}, // once, besides the subscription
+	} {
+		p := s.get(t, "app", test.path, mailed(test.user)).wants(t, http.StatusPaymentRequired).json(t)
+		if p["nextStep"] != test.step || p[test.step+"Url"] != s.origin()+test.address {
+			t.Errorf("%s at %s: %v", test.user, test.path, p)
+		}
+		if test.step == "checkout" {
+			s.get(t, "app", test.address, mailed(test.user)).wants(t, http.StatusSeeOther)
+		}
+	}
+	if r := s.get(t, "app", "/mine/", mailed("nobody")); string(r.body) != s.origin()+"/auth/polar/checkout?plan=pro" {
+		t.Errorf("the placeholder: %s", r)
 	}
 }
 
@@ -354,7 +398,7 @@ func TestProductsRoute(t *testing.T) {
 		price := p["prices"].([]any)[0].(object)
 		names = append(names, fmt.Sprint(p["name"], p["plans"], p["recurringInterval"], price["amount"], price["currency"], price["amountType"]))
 	}
-	if got := strings.Join(names, " "); got != "Pro[pro]month1000usdfixed Basic[basic]month500usdfixed" {
+	if got := strings.Join(names, " "); got != "Pro[pro]month1000usdfixed Basic[basic]month500usdfixed Starter[starter]month0usdfixed Life[life] <nil> 9900usdfixed" {
 		t.Error(got)
 	}
 	s.box.SetTrouble(box.Trouble{HTML: true})
@@ -569,6 +613,8 @@ func TestEventsRoute(t *testing.T) {
 	if got := reason(); got != "canceling" {
 		t.Errorf("after the cancellation: %s", got)
 	}
+	cross := header("Sec-Fetch-Site", "cross-site")
+	s.get(t, "app", "/auth/polar/events", cookie("ada"), cross).problem(t, http.StatusForbidden, "cross_origin")
 	for range 9 {
 		_, end := s.events(t, "ada")
 		defer end()

@@ -1,0 +1,84 @@
+package cache
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Stats is how much there is.
+type Stats struct {
+	// Accounts is how many are in memory, about.
+	Accounts int
+	// Objects is how many records the file has of each kind, at CountedAt.
+	Objects   map[string]int
+	CountedAt time.Time
+	// FileSize is in bytes. FreePages of it wait to be used again, as of the
+	// last write of this process: zero before it.
+	FileSize  int64
+	FreePages int
+}
+
+// countAgain is how old the counts of records may get: counting visits every
+// page of the file, some 30 ms for a million records once they are in memory.
+const countAgain = time.Minute
+
+// counts are the last counts of records.
+type counts struct {
+	mu      sync.Mutex
+	objects map[string]int
+	at      time.Time
+}
+
+// countedBuckets are those of which Stats tells.
+var countedBuckets = [][]byte{
+	bucketCustomers, bucketSubscriptions, bucketOrders, bucketGrants, bucketRefunds,
+	bucketCheckouts, bucketLinks, bucketPasses,
+}
+
+// Stats says how much there is. Records are counted once a minute at most.
+func (s *Store) Stats() (Stats, error) {
+	db, err := s.open()
+	if err != nil {
+		return Stats{}, err
+	}
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return Stats{}, fmt.Errorf("reading store %s: %w", s.path, err)
+	}
+	pages := db.Stats()
+	out := Stats{
+		Accounts: s.memory.accounts.EstimatedSize(),
+		FileSize: info.Size(), FreePages: pages.FreePageN + pages.PendingPageN,
+	}
+	c := &s.counts
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.objects == nil || time.Since(c.at) >= countAgain {
+		objects := make(map[string]int, len(countedBuckets))
+		if err := s.read(func(tx *bolt.Tx) error {
+			for _, name := range countedBuckets {
+				objects[string(name)] = tx.Bucket(name).Stats().KeyN
+			}
+			return nil
+		}); err != nil {
+			return Stats{}, err
+		}
+		c.objects, c.at = objects, time.Now()
+	}
+	out.Objects, out.CountedAt = c.objects, c.at // a map that is never changed
+	return out, nil
+}
+
+// Backup writes a consistent copy of the file, which can be opened like it. The
+// file grows while it is written to, so write to a disk, not to a slow network.
+func (s *Store) Backup(w io.Writer) error {
+	return s.read(func(tx *bolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	})
+}

@@ -1,0 +1,78 @@
+package cache
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestStats(t *testing.T) {
+	s := testStore(t)
+	crowd(t, s, 30)
+	apply(t, s, linked("c9", "l"))
+	_ = account(t, s, "nobody")
+	got, err := s.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{
+		"customers": 30, "subscriptions": 30, "orders": 30, "grants": 30, "refunds": 0, "checkouts": 0, "links": 1, "passes": 0,
+	}
+	if !maps.Equal(got.Objects, want) {
+		t.Errorf("objects %v, want %v", got.Objects, want)
+	}
+	if got.Accounts != 32 || got.FileSize != must(os.Stat(s.path)).Size() || got.FreePages == 0 || time.Since(got.CountedAt) > time.Minute {
+		t.Errorf("%+v", got)
+	}
+	crowd(t, s, 40)
+	if again := must(s.Stats()); !maps.Equal(again.Objects, want) || again.Accounts <= got.Accounts || !again.CountedAt.Equal(got.CountedAt) {
+		t.Errorf("counted again within a minute: %+v", again)
+	}
+	s.counts.at = s.counts.at.Add(-countAgain)
+	if again := must(s.Stats()); again.Objects["orders"] != 40 || got.Objects["orders"] != 30 {
+		t.Errorf("a minute later %+v", again)
+	}
+}
+
+// TestBackup: a copy made while others write is a store of one moment.
+func TestBackup(t *testing.T) {
+	s := testStore(t)
+	crowd(t, s, 200)
+	want := dump(t, s)
+	path := filepath.Join(t.TempDir(), "copy.db")
+	file := must(os.Create(path))
+	writes := writerFunc(func(b []byte) (int, error) {
+		apply(t, s, purchase("meanwhile", len(b)))
+		return file.Write(b)
+	})
+	if err := s.Backup(writes); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	restored := claimed(t, path)
+	defer restored.Close()
+	if diff := differences(want, dump(t, restored)); diff != "" {
+		t.Errorf("the copy is not the store:\n%s", diff)
+	}
+	consistent(t, restored, "00001")
+	full := writerFunc(func([]byte) (int, error) { return 0, errors.New("disk full") })
+	if err := s.Backup(full); err == nil || !strings.Contains(err.Error(), "disk full") { // bbolt does not wrap it
+		t.Errorf("to a full disk: %v", err)
+	}
+	unclaimed := New(filepath.Join(t.TempDir(), "x.db"))
+	defer unclaimed.Close()
+	if err := unclaimed.Backup(io.Discard); !errors.Is(err, errUnclaimed) {
+		t.Errorf("of no store: %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
