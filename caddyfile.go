@@ -3,6 +3,7 @@ package caddypolar
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -30,6 +31,8 @@ func init() {
 //		plan            <name> { ... }
 //		grace           { ... }
 //		checkout        { ... }
+//		sync            off
+//		sync            { ... }
 //		on_unavailable  refuse|allow
 //		return_to       <host>...
 //		headers         <prefix>
@@ -112,6 +115,7 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		},
 		"checkout":       g.parseCheckout,
+		"sync":           g.parseSync,
 		"on_unavailable": oneOf(&g.OnUnavailable, policyRefuse, policyAllow),
 		"return_to":      g.parseReturnTo,
 		"headers":        checked(&g.Headers, checkPrefix),
@@ -249,6 +253,49 @@ func (g *Gateway) parseCheckout(d *caddyfile.Dispenser) error {
 		g.Checkout.EmailFromBody = new(email == "on")
 	}
 	return err
+}
+
+// parseSync reads how everything is read from Polar.
+func (g *Gateway) parseSync(d *caddyfile.Dispenser) error {
+	g.Sync = new(Sync)
+	if d.NextArg() {
+		if d.Val() != "off" {
+			return d.Errf("unexpected %q: sync takes off, or a block", d.Val())
+		}
+		g.Sync.Off = true
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		return noBlock(d, "sync off")
+	}
+	var every *caddy.Duration
+	err := subdirectives(d, map[string]func(*caddyfile.Dispenser) error{
+		"every":  duration(&every),
+		"budget": g.Sync.parseBudget,
+	})
+	if err == nil && every != nil {
+		g.Sync.Every = *every
+	}
+	if err == nil {
+		if _, err = g.Sync.syncing(); err != nil {
+			err = d.WrapErr(err)
+		}
+	}
+	return err
+}
+
+func (s *Sync) parseBudget(d *caddyfile.Dispenser) error {
+	var value string
+	if err := one(&value)(d); err != nil {
+		return err
+	}
+	number, ok := strings.CutSuffix(value, "/m")
+	n, err := strconv.Atoi(number)
+	if !ok || err != nil || n < 1 {
+		return d.Errf("budget: %q is not a number of requests a minute, like 120/m", value)
+	}
+	s.Budget = n
+	return nil
 }
 
 func (g *Gateway) parseJWT(d *caddyfile.Dispenser) error {

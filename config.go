@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 
 	"github.com/caddy-polar/caddy-polar/cache"
@@ -76,6 +77,10 @@ type Gateway struct {
 	// Checkout is what the checkout route allows.
 	Checkout *Checkout `json:"checkout,omitempty"`
 
+	// Sync lets the gateway read everything from Polar, on schedule, and look
+	// users up before it refuses them. Default: it does neither yet.
+	Sync *Sync `json:"sync,omitempty"`
+
 	// OnUnavailable is "refuse" (default: 503) or "allow", for when the store
 	// cannot be read or a user who had access cannot be confirmed.
 	OnUnavailable string `json:"on_unavailable,omitempty"`
@@ -99,6 +104,8 @@ type Gateway struct {
 	limiter  string // its key in the pool
 	origins  *http.CrossOriginProtection
 	streams  streams
+	events   *caddyevents.App
+	ctx      caddy.Context
 
 	short, long atomic.Int64 // bytes of unverified webhook bodies: see maxInFlight
 
@@ -197,6 +204,34 @@ type Checkout struct {
 	EmailFromBody *bool `json:"email_from_body,omitempty"`
 }
 
+// Sync is how the gateway reads everything from Polar, on schedule.
+type Sync struct {
+	// Off leaves everything to webhooks and returning buyers.
+	Off bool `json:"off,omitempty"`
+
+	// Every is the time between two whole syncs; large organizations are read
+	// less often. Default: 15m.
+	Every caddy.Duration `json:"every,omitempty"`
+
+	// Budget is how many of Polar's requests a minute syncs and look-ups may
+	// use. Default: 120, at most 500.
+	Budget int `json:"budget,omitempty"`
+}
+
+// syncing is the same as the gateway wants it.
+func (s *Sync) syncing() (gateway.Syncing, error) {
+	if s == nil {
+		return gateway.Syncing{Off: true}, nil
+	}
+	if s.Every < 0 || s.Every != 0 && time.Duration(s.Every) < time.Minute {
+		return gateway.Syncing{}, fmt.Errorf("sync: every: at least 1m")
+	}
+	if s.Budget < 0 || s.Budget > limitProduction {
+		return gateway.Syncing{}, fmt.Errorf("sync: budget: from 1/m to %d/m, which is what Polar allows", limitProduction)
+	}
+	return gateway.Syncing{Off: s.Off, Every: time.Duration(s.Every), Budget: s.Budget}, nil
+}
+
 // sales is the same as the gateway wants it, with the defaults.
 func (c *Checkout) sales() gateway.Sales {
 	if c == nil {
@@ -214,6 +249,11 @@ func (g *Gateway) provision(ctx caddy.Context, name string) error {
 	}
 	g.names = makeHeaderNames(orDefault(g.Headers, defaultHeaders))
 	g.metrics = newGatewayMetrics(name)
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	g.events, g.ctx = events.(*caddyevents.App), ctx
 	core, err := g.coreConfig()
 	if err != nil {
 		return err
@@ -239,6 +279,15 @@ func (g *Gateway) provision(ctx caddy.Context, name string) error {
 	return nil
 }
 
+// endpointChanged tells metrics, and whoever listens to Caddy's events, how the
+// webhook endpoint at Polar is doing.
+func (g *Gateway) endpointChanged(h gateway.EndpointHealth) {
+	g.metrics.endpoint(h)
+	if h.Problem == gateway.EndpointDisabled {
+		g.events.Emit(g.ctx, "polar_webhook_endpoint_disabled", map[string]any{"gateway": g.name, "url": h.URL})
+	}
+}
+
 func (g *Gateway) cleanup() error {
 	if g.verifier != nil {
 		g.verifier.Close()
@@ -259,6 +308,12 @@ func (g *Gateway) coreConfig() (gateway.Config, error) {
 		Name: g.name, Logger: g.logger, Sales: g.Checkout.sales(),
 		APIVersion: orDefault(g.APIVersion, polar.DefaultVersion),
 		OnCall:     g.metrics.called, OnVersionGone: g.metrics.versionGone,
+		OnSync: g.metrics.synced, OnGlance: g.metrics.drifted,
+		OnEndpoint: g.endpointChanged,
+	}
+	var err error
+	if c.Syncing, err = g.Sync.syncing(); err != nil {
+		return gateway.Config{}, err
 	}
 	steps := []func(*gateway.Config) error{
 		g.checkWords, g.resolveServer, g.resolveToken, g.resolveWebhookSecrets, g.resolvePlans,

@@ -254,6 +254,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return g.refuseStranger(w, r, v, d, err)
 	}
 	decision := v.decide(d.requirement)
+	if !decision.Allowed {
+		decision = v.confirm(r, d.requirement)
+	}
 	if !decision.Allowed && !g.allowsUnavailable(v) {
 		return g.refuseUser(w, r, v, d)
 	}
@@ -303,6 +306,9 @@ func (g *Gate) allowsUnavailable(v *visit) bool {
 	}
 	switch v.decision.Reason {
 	case entitlement.ReasonUnavailable, entitlement.ReasonUnknownStatus:
+		if v.limits {
+			return false
+		}
 		return v.unreadable != nil || v.account.Known()
 	}
 	return false

@@ -1,6 +1,7 @@
 package caddypolar
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 
@@ -15,12 +16,10 @@ import (
 var limiters = caddy.NewUsagePool()
 
 // Requests a minute that Polar allows an organization
-// (https://polar.sh/docs/api-reference/2026-10/introduction), and how many of
-// them are for work that nobody waits for.
+// (https://polar.sh/docs/api-reference/2026-10/introduction).
 const (
 	limitProduction = 500
 	limitSandbox    = 100
-	limitBackground = 120
 )
 
 // pooledLimiter is a limiter as the pool wants it.
@@ -36,17 +35,20 @@ func (g *Gateway) takeLimiter(c *gateway.Config) error {
 	}
 	sum := sha256.Sum256([]byte(c.Server + " " + c.AccessToken))
 	g.limiter = hex.EncodeToString(sum[:])
-	limit := limitProduction
+	limit, background := limitProduction, cmp.Or(c.Syncing.Budget, gateway.DefaultSyncBudget)
 	if c.Server == serverSandbox {
 		limit = limitSandbox
 	}
 	v, _, err := limiters.LoadOrNew(g.limiter, func() (caddy.Destructor, error) {
-		return pooledLimiter{polar.NewLimiter(limit, limitBackground)}, nil
+		return pooledLimiter{polar.NewLimiter(limit, background)}, nil
 	})
 	if err != nil {
 		return err
 	}
 	c.Limiter = v.(pooledLimiter).Limiter
+	if g.Sync != nil && !c.Syncing.Off {
+		c.Limiter.SetBackground(min(background, limit)) // a reload may have changed it
+	}
 	return nil
 }
 

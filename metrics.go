@@ -40,6 +40,27 @@ var (
 		Help: "1 once Polar no longer serves the configured api_version.",
 	}, []string{"gateway"})
 
+	syncSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "caddy_polar_sync_seconds",
+		Help:    "Time that a whole sync takes.",
+		Buckets: []float64{.1, .5, 1, 5, 15, 60, 300, 1800, 7200},
+	}, []string{"gateway"})
+
+	syncLastSuccess = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "caddy_polar_sync_last_success_timestamp_seconds",
+		Help: "When the last whole sync ended.",
+	}, []string{"gateway"})
+
+	driftTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_polar_drift_total",
+		Help: "What syncs had to mend: objects that were missing, wrong or extra.",
+	}, []string{"gateway", "kind"})
+
+	endpointProblem = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "caddy_polar_webhook_endpoint_problem",
+		Help: "1 for what is wrong with the webhook endpoint at Polar.",
+	}, []string{"gateway", "problem"})
+
 	tokensTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_polar_tokens_total",
 		Help: "Tokens looked for in requests, by result.",
@@ -51,7 +72,8 @@ func registerMetrics(registry *prometheus.Registry) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{
-		decisionsTotal, webhooksTotal, webhookAgeSeconds, apiRequestsTotal, apiVersionGone, tokensTotal,
+		decisionsTotal, webhooksTotal, webhookAgeSeconds, apiRequestsTotal, apiVersionGone,
+		syncSeconds, syncLastSuccess, driftTotal, endpointProblem, tokensTotal,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
@@ -125,4 +147,28 @@ func (m *gatewayMetrics) called(c polar.Call) {
 
 func (m *gatewayMetrics) versionGone() {
 	apiVersionGone.WithLabelValues(m.gateway).Set(1)
+}
+
+// synced counts a whole sync and what it had to mend.
+func (m *gatewayMetrics) synced(r gateway.SyncReport) {
+	syncSeconds.WithLabelValues(m.gateway).Observe(r.Took.Seconds())
+	syncLastSuccess.WithLabelValues(m.gateway).Set(float64(r.Ended.Unix()))
+	m.drifted(r)
+}
+
+func (m *gatewayMetrics) drifted(r gateway.SyncReport) {
+	for kind, n := range map[string]int{"missing": r.Missing, "wrong": r.Wrong, "extra": r.Extra} {
+		driftTotal.WithLabelValues(m.gateway, kind).Add(float64(n))
+	}
+}
+
+// endpoint tells what is wrong with the webhook endpoint, if anything is.
+func (m *gatewayMetrics) endpoint(h gateway.EndpointHealth) {
+	for _, problem := range gateway.EndpointProblems {
+		value := 0.0
+		if h.Problem == problem {
+			value = 1
+		}
+		endpointProblem.WithLabelValues(m.gateway, string(problem)).Set(value)
+	}
 }

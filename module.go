@@ -79,9 +79,14 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop does nothing: requests in flight go on, and Cleanup lets go of the
+// Stop ends the syncs. Requests in flight go on, and Cleanup lets go of the
 // stores.
-func (a *App) Stop() error { return nil }
+func (a *App) Stop() error {
+	for _, g := range a.Gateways {
+		g.core.Stop()
+	}
+	return nil
+}
 
 // Cleanup lets go of what Provision took, also of a half of it.
 func (a *App) Cleanup() error {

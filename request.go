@@ -56,6 +56,9 @@ type visit struct {
 	// decision is the last gate's, else that for any plan.
 	decision entitlement.Decision
 
+	// limits says that the decision would be another if Polar could be asked.
+	limits bool
+
 	// checkout is where the user can buy what they were refused, if they can.
 	checkout string
 
@@ -219,6 +222,22 @@ func (v *visit) decide(q entitlement.Requirement) entitlement.Decision {
 		v.decision = entitlement.Decide(v.account, q, v.gateway.core.Rules(), v.now)
 	}
 	return v.decision
+}
+
+// confirm asks Polar before a refusal that may be wrong.
+func (v *visit) confirm(r *http.Request, q entitlement.Requirement) entitlement.Decision {
+	if v.unreadable != nil {
+		return v.decision
+	}
+	before := v.decision.HTTPStatus
+	account, decision := v.gateway.core.Confirm(r.Context(), v.account, q, v.decision)
+	if account != v.account {
+		v.account, v.plans = account, openPlans(account, v.gateway.core.Rules(), v.now)
+	}
+	v.decision = decision
+	// That Polar could not be asked is no way in for who was refused for good.
+	v.limits = decision.HTTPStatus == http.StatusServiceUnavailable && before != http.StatusServiceUnavailable
+	return decision
 }
 
 // expose tells the upstream what is known about the user of the last decision.

@@ -47,6 +47,7 @@ type Store struct {
 	stopped chan struct{} // closed when the commit loop has ended
 
 	watchers watchers
+	kept     sync.Map // see Keep
 	counts   counts
 
 	db atomic.Pointer[bolt.DB]

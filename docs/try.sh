@@ -1,12 +1,26 @@
 #!/usr/bin/env bash
-# Plays Polar and a customer against a gateway on this machine: asks without a
-# token, with one, sends a signed webhook as Polar would, and asks again.
-#
-#   POLAR_WEBHOOK_SECRET=… JWT_SECRET=… POLAR_PRO_PRODUCT=… docs/try.sh [user] [url]
+# Runs Caddyfile.example on this machine, with a Polar in a box in place of
+# Polar, and plays a customer with curl: asks without a token, with one, sends a
+# signed webhook as Polar would, and asks again. Nothing is left of it.
 set -euo pipefail
-: "${POLAR_WEBHOOK_SECRET:?}" "${JWT_SECRET:?}" "${POLAR_PRO_PRODUCT:?}"
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$work"' EXIT
 user=${1:-ada}
-url=${2:-http://localhost:8080}
+url=http://localhost:8080
+
+go build -o "$work/" ./cmd/caddy ./cmd/polar-box
+"$work/polar-box" --product Pro=1000/month >"$work/box" &
+until grep -qs '^PRODUCT=' "$work/box"; do sleep 0.1; done
+set -a # what follows is for Caddy's environment
+. "$work/box"
+POLAR_PRO_PRODUCT=$PRODUCT
+POLAR_WEBHOOK_SECRET=a-webhook-secret-for-trying-things
+JWT_SECRET=a-jwt-secret-of-at-least-32-bytes-for-trying
+XDG_DATA_HOME=$work/data XDG_CONFIG_HOME=$work/config
+set +a
+"$work/caddy" run --config Caddyfile.example 2>"$work/log" &
+curl -sS --retry 50 --retry-connrefused --retry-delay 1 -o /dev/null "$url/" 2>/dev/null || { cat "$work/log"; exit 1; }
 
 base64url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
 hmac() { openssl dgst -sha256 -hmac "$1" -binary; }

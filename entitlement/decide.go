@@ -82,36 +82,54 @@ func (a *Account) Opens(plan int, r *Rules, now time.Time) bool {
 // whose refusal tells most. Equal ways fall to the earlier row of the table in
 // the design: subscriptions by status, then orders, grants and passes.
 func (a *Account) best(p *Plan, r *Rules, now time.Time) way {
-	best := way{reason: ReasonNoSubscription, status: statusNone}
+	return a.compare(p, r, now, nil)
+}
+
+// contest is a comparison of ways.
+type contest struct {
+	best way
+	// told of each way, and whether it is the best so far. nil: nobody.
+	told func(k Kind, i int, w way, leads bool)
+}
+
+func (c *contest) enter(k Kind, i int, w *way) {
+	leads := w.beats(&c.best)
+	if leads {
+		c.best = *w
+	}
+	if c.told != nil {
+		c.told(k, i, *w, leads)
+	}
+}
+
+// compare finds the best way, and tells what it compares.
+func (a *Account) compare(p *Plan, r *Rules, now time.Time, told func(k Kind, i int, w way, leads bool)) way {
+	c := contest{best: way{reason: ReasonNoSubscription, status: statusNone}, told: told}
 	for i := range a.Subscriptions {
 		if slices.Contains(p.Products, a.Subscriptions[i].ProductID) {
-			if w := a.subscriptionWay(i, &p.Grace, r, now); w.beats(&best) {
-				best = w
-			}
+			w := a.subscriptionWay(i, &p.Grace, r, now)
+			c.enter(KindSubscription, i, &w)
 		}
 	}
 	for i := range a.Orders {
 		if slices.Contains(p.Products, a.Orders[i].ProductID) {
-			if w := a.orderWay(i); w.beats(&best) {
-				best = w
-			}
+			w := a.orderWay(i)
+			c.enter(KindOrder, i, &w)
 		}
 	}
 	for i := range a.Grants {
 		if slices.Contains(p.Benefits, a.Grants[i].BenefitID) {
-			if w := a.grantWay(i, &p.Grace, r, now); w.beats(&best) {
-				best = w
-			}
+			w := a.grantWay(i, &p.Grace, r, now)
+			c.enter(KindGrant, i, &w)
 		}
 	}
 	for i := range a.Passes {
 		if a.Passes[i].Plan == p.Name {
-			if w := passWay(&a.Passes[i], now); w.beats(&best) {
-				best = w
-			}
+			w := passWay(&a.Passes[i], now)
+			c.enter(KindPass, i, &w)
 		}
 	}
-	return best
+	return c.best
 }
 
 // decision turns the way that decided into the answer. p is the plan it was

@@ -19,8 +19,17 @@ func (g *Gateway) connect(c *Config) error {
 	var err error
 	g.client, err = polar.NewClient(polar.ClientConfig{
 		BaseURL: c.Server, Token: c.AccessToken, Version: c.APIVersion,
-		Limiter: c.Limiter, Logger: g.logger, OnCall: c.OnCall, Now: g.local,
+		Limiter: c.Limiter, Logger: g.logger, Now: g.local, Sleep: g.sleep,
+		OnCall: func(call polar.Call) {
+			if offset, known := g.client.Offset(); known {
+				g.store.Keep(keptOffset, offset) // for the next configuration
+			}
+			if c.OnCall != nil {
+				c.OnCall(call)
+			}
+		},
 		OnVersionGone: func(used string) {
+			g.heard.versionGone.Store(true)
 			g.logger.Error("Polar no longer serves the API version: going on without one; set a newer api_version, or update",
 				zap.String("api_version", c.APIVersion), zap.String("used", used))
 			if c.OnVersionGone != nil {
@@ -49,6 +58,8 @@ const (
 	// blur is what can be wrong about an offset: Polar's Date has whole
 	// seconds, and an answer takes time. A clock that is right stays right.
 	blur = 2 * time.Second
+	// keptOffset is under which name the store keeps the offset over reloads.
+	keptOffset = "offset"
 	// skewed is when a clock is worth a word.
 	skewed = 30 * time.Second
 )
@@ -59,6 +70,9 @@ func (g *Gateway) offset() time.Duration {
 		return 0
 	}
 	offset, known := g.client.Offset()
+	if !known {
+		offset, known = g.store.Kept(keptOffset).(time.Duration)
+	}
 	if !known || offset > -blur && offset < blur {
 		return 0
 	}
@@ -80,7 +94,7 @@ func (g *Gateway) learn(ctx context.Context, asOf time.Time, read ...func(*reade
 		return err
 	}
 	if applied.Foreign {
-		g.logger.Error("Polar answered for another organization: check access_token and organization_id")
+		return errForeign
 	}
 	return nil
 }

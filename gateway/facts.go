@@ -287,6 +287,24 @@ func (r *reader) refund(f polar.Refund) error {
 	return nil
 }
 
+// dispute is kept as the refund that it can become: its id differs from that of
+// any refund.
+func (r *reader) dispute(d polar.OrderDispute) error {
+	v, err := r.version("dispute", d.Row)
+	if err != nil {
+		return err
+	}
+	if err := checkIDs("dispute", d.OrderID); err != nil {
+		return err
+	}
+	r.nested(d.Customer)
+	r.facts.Refunds = append(r.facts.Refunds, entitlement.Refund{
+		Version: v, ID: d.ID, OrderID: d.OrderID,
+		Disputed: d.Status != "won", DisputeLost: d.Status == "lost",
+	})
+	return nil
+}
+
 func (r *reader) checkout(c polar.Checkout) error {
 	if err := checkIDs("checkout", c.ID); err != nil {
 		return err

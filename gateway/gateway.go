@@ -3,12 +3,14 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +34,7 @@ type Config struct {
 	WebhookSecrets []string
 	Plans          []entitlement.Plan
 	Sales          Sales
+	Syncing        Syncing
 	Store          *cache.Store
 	Logger         *zap.Logger
 	// Limiter is shared by all gateways with the same access token.
@@ -40,6 +43,11 @@ type Config struct {
 	// longer serves APIVersion. Both may be nil.
 	OnCall        func(polar.Call)
 	OnVersionGone func()
+	// OnSync is told of each whole sync, OnGlance of each look between two.
+	// Both may be nil.
+	OnSync, OnGlance func(SyncReport)
+	// OnEndpoint is told when the webhook endpoint's health has changed.
+	OnEndpoint func(EndpointHealth)
 	// Now is this machine's clock, time.Now if nil.
 	Now func() time.Time
 	// Sleep waits between two questions to Polar. Default: a timer.
@@ -78,8 +86,24 @@ type Gateway struct {
 	starts  pace     // of checkouts and portal sessions
 	catalog shelf    // what is sold
 	returns arrivals // of buyers
+	lookUps lookUps  // of users
+	breaker breaker  // of work that nobody waits for
+	heard   heard    // from Polar
 
-	warnedSkew atomic.Bool
+	syncing          Syncing
+	sync             syncer
+	onSync, onGlance func(SyncReport)
+	onEndpoint       func(EndpointHealth)
+	secrets          []string // of webhooks
+	endpoint         struct {
+		mu   sync.Mutex
+		last EndpointHealth
+	}
+	stop    context.CancelFunc // ends the work in the background
+	working sync.WaitGroup
+
+	warnedSkew   atomic.Bool
+	warnedScopes sync.Map
 
 	keys atomic.Pointer[cache.Keys] // nil until the store is claimed
 }
@@ -93,13 +117,20 @@ func New(c Config) (*Gateway, error) {
 			Gateway: c.Name, Server: c.Server, Organization: c.Organization,
 			MarkKey: markKey(c.Name, c.AccessToken),
 		},
-		store:   c.Store,
-		plans:   c.Plans,
-		sales:   c.Sales,
-		logger:  c.Logger,
-		local:   c.Now,
-		starts:  pace{most: startsPerMinute, span: time.Minute},
-		returns: arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
+		store:      c.Store,
+		plans:      c.Plans,
+		sales:      c.Sales,
+		syncing:    c.Syncing,
+		onSync:     c.OnSync,
+		onGlance:   c.OnGlance,
+		onEndpoint: c.OnEndpoint,
+		secrets:    c.WebhookSecrets,
+		sync:       syncer{wanted: make(chan struct{}, 1), running: make(chan struct{}, 1)},
+		lookUps:    lookUps{strangers: pace{most: strangersPerMinute, span: time.Minute}},
+		logger:     c.Logger,
+		local:      c.Now,
+		starts:     pace{most: startsPerMinute, span: time.Minute},
+		returns:    arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
 	}
 	g.life, g.end = context.WithCancel(context.Background())
 	g.rules.Store(&entitlement.Rules{Plans: c.Plans, CanConfirm: c.AccessToken != ""})
@@ -109,6 +140,8 @@ func New(c Config) (*Gateway, error) {
 	if g.local == nil {
 		g.local = time.Now
 	}
+	g.syncing.Every = cmp.Or(g.syncing.Every, DefaultSyncEvery)
+	g.syncing.Budget = cmp.Or(g.syncing.Budget, DefaultSyncBudget)
 	if g.logger == nil {
 		g.logger = zap.NewNop()
 	}
@@ -128,15 +161,36 @@ func New(c Config) (*Gateway, error) {
 // Close ends what is under way and lets go of connections to Polar.
 func (g *Gateway) Close() {
 	g.end()
+	g.working.Wait()
 	if g.client != nil {
 		g.client.Close()
 	}
 }
 
-// Start claims the store, so that a server that cannot use it fails loudly.
+// Start claims the store, so that a server that cannot use it fails loudly,
+// and begins to keep it in sync.
 func (g *Gateway) Start() error {
-	_, err := g.claim()
-	return err
+	if _, err := g.claim(); err != nil {
+		return err
+	}
+	if g.client == nil || g.syncing.Off {
+		return nil
+	}
+	if err := g.recallSync(); err != nil {
+		return fmt.Errorf("gateway %s: %w", g.name, err)
+	}
+	ctx, stop := context.WithCancel(g.life)
+	g.stop = stop
+	g.working.Go(func() { g.keepInSync(ctx) })
+	return nil
+}
+
+// Stop ends the work in the background. Requests go on.
+func (g *Gateway) Stop() {
+	if g.stop != nil {
+		g.stop()
+		g.working.Wait()
+	}
 }
 
 func (g *Gateway) claim() (*cache.Keys, error) {

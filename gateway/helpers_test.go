@@ -93,6 +93,7 @@ func newBench(t testing.TB, change ...func(*Config)) *bench {
 	c := Config{
 		Name: "default", Server: server, WebhookSecrets: []string{testSecret}, AccessToken: testToken,
 		Plans: plans(), Logger: zap.New(core), Now: func() time.Time { return b.now },
+		Syncing: Syncing{Off: true}, // nothing leaves this machine
 	}
 	for _, do := range change {
 		do(&c)

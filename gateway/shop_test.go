@@ -32,7 +32,9 @@ type shop struct {
 
 	pro, max, trial, free, lifetime, other box.Product // other is of no plan
 
-	logs *observer.ObservedLogs
+	logs   *observer.ObservedLogs
+	config Config
+
 	// sleeps is what happens while the gateway waits to ask Polar again. Nil:
 	// its time is up.
 	sleeps func(time.Duration) error
@@ -40,7 +42,13 @@ type shop struct {
 
 func newShop(t testing.TB, o box.Options, change ...func(*Config)) *shop {
 	t.Helper()
-	s := &shop{t: t, box: boxtest.Start(t, o)}
+	return newShopAt(t, boxtest.Start(t, o), change...)
+}
+
+// newShopAt is one more gateway before a box.
+func newShopAt(t testing.TB, at *boxtest.Server, change ...func(*Config)) *shop {
+	t.Helper()
+	s := &shop{t: t, box: at}
 	product := func(name, interval string, amount int) box.Product {
 		return s.box.AddProduct(box.Product{Name: name, Interval: interval, Price: box.Price{Amount: amount, Currency: "usd"}})
 	}
@@ -77,9 +85,9 @@ func newShop(t testing.TB, o box.Options, change ...func(*Config)) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.g = g
+	s.g, s.config = g, c
 	t.Cleanup(func() {
-		g.Close()
+		s.g.Close()
 		if err := c.Store.Close(); err != nil {
 			t.Error(err)
 		}

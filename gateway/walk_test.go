@@ -155,6 +155,17 @@ func (w *walk) step() {
 	} else {
 		w.box.CommitLate(0)
 	}
+	w.act()
+	// Quiet: what was refused is sent again.
+	w.box.Settle()
+	w.box.SetNetwork(box.Network{})
+	w.box.Advance(3 * time.Minute)
+	w.box.Settle()
+	w.checkAll("a quiet moment")
+}
+
+// act lets something happen.
+func (w *walk) act() {
 	// Much happens to one person at once, so that old news can come after new.
 	focus := w.users[w.rng.IntN(len(w.users))]
 	for range 1 + w.rng.IntN(8) {
@@ -171,13 +182,20 @@ func (w *walk) step() {
 			w.steps = append(w.steps, action.name+" "+user)
 		}
 	}
-	// Quiet: what was refused is sent again.
+}
+
+// live lets people live, with webhooks that may come late.
+func (w *walk) live(steps int) {
+	for range steps {
+		w.act()
+	}
 	w.box.Settle()
-	w.box.SetNetwork(box.Network{})
-	w.box.Advance(3 * time.Minute)
-	w.box.Settle()
+}
+
+func (w *walk) checkAll(when string) {
+	w.t.Helper()
 	for _, user := range w.users {
-		w.check(user)
+		w.check(user, when)
 	}
 }
 
@@ -255,14 +273,14 @@ func onOrder(do func(*walk, box.Order) error) func(*walk, string) bool {
 	})
 }
 
-func (w *walk) check(user string) {
+func (w *walk) check(user, when string) {
 	w.t.Helper()
 	for i := range w.g.plans {
 		p := &w.g.plans[i]
 		got := w.decide(user, p.Name)
 		if want, why := w.truth(user, p); got.Allowed != want {
-			w.t.Errorf("%s: %s on %s: the gateway says %v %s, the box %v: %s",
-				w.box.Now().Format(time.RFC3339), user, p.Name, got.Allowed, got.Reason, want, why)
+			w.t.Errorf("after %s, %s: %s on %s: the gateway says %v %s, the box %v: %s",
+				when, w.box.Now().Format(time.RFC3339), user, p.Name, got.Allowed, got.Reason, want, why)
 		}
 	}
 }
@@ -283,7 +301,7 @@ func (w *walk) truth(user string, p *entitlement.Plan) (open bool, why string) {
 				continue
 			}
 			why += fmt.Sprintf(" %s %s until %s;", product.Name, s.Status, s.CurrentPeriodEnd.Format(time.RFC3339))
-			open = open || w.live(&s)
+			open = open || w.alive(&s)
 		}
 		for _, o := range w.box.Orders(c.ID) {
 			if o.SubscriptionID == "" && slices.Contains(p.Products, o.ProductID) {
@@ -295,7 +313,7 @@ func (w *walk) truth(user string, p *entitlement.Plan) (open bool, why string) {
 	return open, cmp.Or(why, "nothing")
 }
 
-func (w *walk) live(s *box.Subscription) bool {
+func (w *walk) alive(s *box.Subscription) bool {
 	now := w.box.Now()
 	switch s.Status {
 	case "trialing", "active":

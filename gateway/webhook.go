@@ -77,6 +77,7 @@ func (g *Gateway) TakeWebhook(ctx context.Context, d polar.Delivery, body []byte
 		return receipt, nil
 	}
 	receipt.Type = event.Type
+	g.heard.webhook(event.Type, g.Now())
 	g.catalog.changed(event.Type)
 	if read == nil {
 		receipt.Result = ResultIgnored

@@ -420,7 +420,14 @@ func TestStatesThatAreNotOurs(t *testing.T) {
 			t.Errorf("sent to %s", r.header.Get("Location"))
 		}
 	}
-	s.get(t, "app", "/pro/", as("ada")).problem(t, http.StatusPaymentRequired, "no_subscription")
+	closed := func(user string) {
+		t.Helper() // not through a gate, which would ask Polar
+		plans := s.get(t, "app", "/auth/polar/entitlements", as(user)).wants(t, http.StatusOK).json(t)["plans"].(object)
+		if plans["pro"].(object)["allowed"] != false {
+			t.Errorf("open to %s", user)
+		}
+	}
+	closed("ada")
 	// A checkout that is not Ada's opens nothing, for nobody.
 	theirs, err := s.box.Buy("grace", "grace@example.com", s.pro.ID)
 	if err != nil {
@@ -428,9 +435,9 @@ func TestStatesThatAreNotOurs(t *testing.T) {
 	}
 	q.Set("checkout_id", theirs.ID)
 	s.get(t, "app", "/auth/polar/success?"+q.Encode(), browser).wants(t, http.StatusOK)
-	for _, user := range []string{"ada", "grace"} {
-		s.get(t, "app", "/pro/", as(user)).problem(t, http.StatusPaymentRequired, "no_subscription")
-	}
+	closed("ada")
+	closed("grace")
+	s.get(t, "app", "/pro/", as("ada")).problem(t, http.StatusPaymentRequired, "no_subscription")
 }
 
 func TestOtherSites(t *testing.T) {
@@ -647,5 +654,36 @@ func TestStreamsEnd(t *testing.T) {
 	s.stop(t)
 	if next() != nil || time.Since(began) > 10*time.Second {
 		t.Errorf("the stop took %s", time.Since(began))
+	}
+}
+
+// With sync the gateway is right without any webhook.
+func TestSync(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	if _, err := s.box.Buy("early", "early@example.com", s.pro.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.box.Settle()
+	s.start(t, s.caddyfile(strings.Replace(selling, "plan pro", "sync {\n\t\t\tevery 1m\n\t\t\tbudget 200/m\n\t\t}\n\t\tplan pro", 1), s.paywall(t, "app")))
+	s.get(t, "app", "/pro/", as("early")).wants(t, http.StatusOK) // by the first sync, or looked up before it
+	waitFor(t, "the first sync", func() bool { return strings.Contains(s.logs(), "the first sync is done") })
+	s.get(t, "app", "/pro/", as("nobody")).problem(t, http.StatusPaymentRequired, "no_subscription")
+	// Somebody who was at a checkout is looked up, though no webhook has come.
+	s.buy(t, "ada", "pro")
+	s.get(t, "app", "/pro/", mailed("ada")).wants(t, http.StatusOK)
+	metrics := string(s.ask(t, http.MethodGet, "/metrics").wants(t, http.StatusOK).body)
+	for _, want := range []string{
+		`caddy_polar_sync_last_success_timestamp_seconds{gateway="default"}`, `caddy_polar_sync_seconds_count{gateway="default"} 1`,
+		`caddy_polar_api_requests_total{endpoint="GET /v1/subscriptions/",gateway="default",status="200"}`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	began := time.Now()
+	s.stop(t)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("stopping took %s", took)
 	}
 }

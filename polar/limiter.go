@@ -53,6 +53,15 @@ func NewLimiter(perMinute, backgroundPerMinute int) *Limiter {
 	}
 }
 
+// SetBackground changes what background calls may use, in requests a minute.
+func (l *Limiter) SetBackground(perMinute int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	perMinute = max(perMinute, 1)
+	l.background.SetLimit(rate.Limit(float64(perMinute) / 60))
+	l.background.SetBurst(max(perMinute/10, 1))
+}
+
 // turn is a place in the queue: when wait is over the call may go, or, if it
 // has no reservation, ask again.
 type turn struct {

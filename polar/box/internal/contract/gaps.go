@@ -159,6 +159,8 @@ func migrated(doc *openapi3.T) error {
 	if doc.Webhooks[kind] != nil {
 		return fmt.Errorf("%s is in the document, and no gap any more", kind)
 	}
+	types := doc.Components.Schemas["WebhookEventType"].Value
+	types.Enum = append(types.Enum, kind) // an endpoint can ask for it
 	like := doc.Webhooks["subscription.updated"].Post.RequestBody.Value.Content.Get("application/json").Schema.Value
 	payload := *like
 	payload.Properties = maps.Clone(like.Properties)

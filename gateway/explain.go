@@ -1,0 +1,46 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+)
+
+// Explanation says why a user is let through or refused.
+type Explanation struct {
+	entitlement.Explanation
+	User  string
+	Known bool // something of theirs is held
+	At    time.Time
+	// AsksPolar says that a gate would ask Polar before it refuses: the
+	// decision may rest on what has not been heard yet.
+	AsksPolar bool
+}
+
+// Explain decides as a gate does that demands one of the plans, or any if none
+// is given, and says why. at is the moment to decide for, zero being now.
+func (g *Gateway) Explain(user string, at time.Time, plans ...string) (Explanation, error) {
+	rules := g.Rules()
+	q, err := rules.Require(plans...)
+	if err != nil {
+		return Explanation{}, err
+	}
+	if err := checkUser(user); err != nil {
+		return Explanation{}, err
+	}
+	account, err := g.Account(user)
+	if err != nil {
+		return Explanation{}, err
+	}
+	links, err := g.store.Links(user)
+	if err != nil {
+		return Explanation{}, err
+	}
+	e := Explanation{User: user, Known: account.Known(), At: at}
+	if at.IsZero() {
+		e.At = g.Now()
+	}
+	e.Explanation = entitlement.Explain(account, q, rules, links, e.At)
+	e.AsksPolar = at.IsZero() && g.client != nil && !e.Decision.Allowed && g.doubts(account, &e.Decision) != (doubt{})
+	return e, nil
+}

@@ -1,0 +1,311 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/polar"
+)
+
+const (
+	// lookUpPatience is how long a request waits for a look-up, lookUpTime how
+	// long the look-up itself may take.
+	lookUpPatience = time.Second
+	lookUpTime     = 10 * time.Second
+	// lookUpPause is how long the answer of a look-up stands.
+	lookUpPause = time.Minute
+	// strangersPerMinute bounds the look-ups of users whom the store does not
+	// know: anybody can be one.
+	strangersPerMinute = 30
+	// checkoutDoubt is for how long after opening a checkout a user may have
+	// paid without our knowing.
+	checkoutDoubt = time.Hour
+)
+
+// lookUps keeps the look-ups of users.
+type lookUps struct {
+	flight    singleflight.Group
+	strangers pace
+
+	mu    sync.Mutex
+	last  map[string]lookUp
+	swept time.Time
+}
+
+// lookUp is the last one of a user.
+type lookUp struct {
+	at    time.Time // by this machine's clock
+	heard time.Time // by Polar's; zero: it failed
+}
+
+func (l *lookUps) of(user string) lookUp {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last[user]
+}
+
+func (l *lookUps) note(user string, done lookUp) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last == nil || done.at.Sub(l.swept) > lookUpPause || done.at.Before(l.swept) {
+		kept := make(map[string]lookUp)
+		for other, x := range l.last {
+			if within(x.at, done.at, lookUpPause) {
+				kept[other] = x
+			}
+		}
+		l.last, l.swept = kept, done.at
+	}
+	l.last[user] = done
+}
+
+// Confirm asks Polar before a refusal that may rest on what we have missed: of
+// somebody who opened a checkout lately, whose period, trial or grace is over
+// without a word from Polar, or whom the first sync has not reached yet. What
+// cannot be had in time is unavailable, which is no word about paying.
+func (g *Gateway) Confirm(ctx context.Context, a *entitlement.Account, q entitlement.Requirement, d entitlement.Decision) (*entitlement.Account, entitlement.Decision) {
+	if d.Allowed || g.client == nil || g.syncing.Off {
+		return a, d
+	}
+	why := g.doubts(a, &d)
+	if why == (doubt{}) {
+		return a, d
+	}
+	unknown := entitlement.Unavailable()
+	if d.HTTPStatus == unknown.HTTPStatus {
+		unknown = d // it says so itself, and why
+	}
+	last := g.lookUps.of(a.User)
+	if within(last.at, g.local(), lookUpPause) {
+		if last.heard.IsZero() {
+			return a, unknown
+		}
+		return a, d
+	}
+	asked := g.lookUps.flight.DoChan(a.User, func() (any, error) {
+		ctx, cancel := context.WithTimeout(g.life, lookUpTime)
+		defer cancel()
+		if !g.breaker.allows(g.local()) {
+			return nil, polar.ErrUnavailable
+		}
+		if !a.Known() { // once for all requests of one stranger
+			if err := g.lookUps.strangers.take("", g.local()); err != nil {
+				return nil, err
+			}
+		}
+		return nil, g.lookUp(ctx, a, why)
+	})
+	patience := time.NewTimer(lookUpPatience)
+	defer patience.Stop()
+	select {
+	case done := <-asked:
+		if done.Err != nil {
+			return a, unknown
+		}
+	case <-patience.C:
+		return a, unknown
+	case <-ctx.Done():
+		return a, unknown
+	}
+	fresh, err := g.Account(a.User)
+	if err != nil {
+		return a, unknown
+	}
+	rules := g.Rules()
+	confirmed := *rules
+	confirmed.ConfirmedAt = latest(rules.ConfirmedAt, g.lookUps.of(a.User).heard)
+	return fresh, entitlement.Decide(fresh, q, &confirmed, g.Now())
+}
+
+// doubt is what may be wrong about a refusal, and so what to ask for.
+type doubt struct {
+	stranger bool // nothing was read of anybody yet: ask for everything
+	bought   bool // a checkout was opened lately: ask for what carries our mark
+	over     bool // a period, trial or grace is over: ask for what we hold
+}
+
+// doubts says whether a refusal is worth asking Polar about. Free users who
+// were never near a checkout are not: they cost nothing.
+func (g *Gateway) doubts(a *entitlement.Account, d *entitlement.Decision) doubt {
+	switch d.Reason {
+	case entitlement.ReasonCustomerDeleted, entitlement.ReasonDisputed:
+		return doubt{}
+	}
+	now := g.Now()
+	return doubt{
+		stranger: !g.synced(),
+		bought:   !a.CheckoutAt.IsZero() && now.Sub(a.CheckoutAt) < checkoutDoubt,
+		over:     a.Unconfirmed(g.Rules(), g.lookUps.of(a.User).heard, now),
+	}
+}
+
+// synced says whether all that Polar has was read once.
+func (g *Gateway) synced() bool { return !g.Rules().ConfirmedAt.IsZero() }
+
+// LookUp asks Polar for all that concerns one user and makes it in force.
+func (g *Gateway) LookUp(ctx context.Context, user string) error {
+	if _, err := g.ask(); err != nil {
+		return err
+	}
+	account, err := g.Account(user)
+	if err != nil {
+		return err
+	}
+	return g.lookUp(ctx, account, doubt{stranger: true, over: true})
+}
+
+func (g *Gateway) lookUp(ctx context.Context, a *entitlement.Account, why doubt) error {
+	began := g.local()
+	err := g.readUser(ctx, a, why)
+	g.breaker.note(err, g.local())
+	if err != nil {
+		g.lookUps.note(a.User, lookUp{at: began})
+		if ctx.Err() == nil {
+			g.logger.Warn("a user could not be looked up", zap.String("user_hash", g.HashUser(a.User)), zap.Error(err))
+		}
+		return err
+	}
+	g.lookUps.note(a.User, lookUp{at: began, heard: g.At(began)})
+	return nil
+}
+
+// readUser reads what a user has: by external id, by our mark, and by the ids
+// of what we hold.
+func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doubt) error {
+	client := g.background()
+	group, inner := errgroup.WithContext(ctx)
+	read := func(s polar.SubscriptionFilter, o polar.OrderFilter) {
+		o.BillingType = "one_time"
+		group.Go(func() error { return g.readSubscriptions(inner, client, s) })
+		group.Go(func() error { return g.readOneTime(inner, client, o) })
+	}
+	if why.stranger || why.over {
+		read(polar.SubscriptionFilter{ExternalCustomerID: a.User}, polar.OrderFilter{ExternalCustomerID: a.User})
+	}
+	if why.stranger || why.bought {
+		marked := map[string]string{MarkField: mark(g.owner.MarkKey, a.User)}
+		read(polar.SubscriptionFilter{Metadata: marked}, polar.OrderFilter{Metadata: marked})
+	}
+	if why.over {
+		for s := range a.CurrentSubscriptions() {
+			// That Polar does not know it is no answer about the user: a sync
+			// finds out what it means.
+			group.Go(func() error { return g.readSubscription(inner, client, s.ID) })
+		}
+		for i := range a.Grants {
+			if id := a.Grants[i].SubscriptionID; id != "" && a.Orphan(i) {
+				group.Go(func() error { return g.readSubscription(inner, client, id) })
+			}
+		}
+	}
+	if g.usesBenefits() {
+		for i := range a.Customers {
+			if c := &a.Customers[i]; c.DeletedAt.IsZero() {
+				group.Go(func() error { return g.readGrants(inner, client, polar.BenefitGrantFilter{CustomerID: c.ID}) })
+			}
+		}
+	}
+	return group.Wait()
+}
+
+func (g *Gateway) usesBenefits() bool {
+	for i := range g.plans {
+		if len(g.plans[i].Benefits) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *Gateway) readSubscription(ctx context.Context, client *polar.Client, id string) error {
+	a, err := client.GetSubscription(ctx, id)
+	if err != nil {
+		return err
+	}
+	return g.learn(ctx, a.AsOf, func(r *reader) error { return r.subscription(a.Item) })
+}
+
+func (g *Gateway) readSubscriptions(ctx context.Context, client *polar.Client, f polar.SubscriptionFilter) error {
+	for page, err := range polar.Pages(ctx, client.ListSubscriptions, f, polar.Paging{}) {
+		if err != nil {
+			return err
+		}
+		if err := g.learn(ctx, page.AsOf, each(page.Items, (*reader).subscription)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readOneTime reads one-time orders, and the refunds that can end them, as far
+// as the access token may.
+func (g *Gateway) readOneTime(ctx context.Context, client *polar.Client, f polar.OrderFilter) error {
+	for page, err := range polar.Pages(ctx, client.ListOrders, f, polar.Paging{}) {
+		if errors.Is(err, polar.ErrScope) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := g.learn(ctx, page.AsOf, each(page.Items, (*reader).order)...); err != nil {
+			return err
+		}
+		for i := range page.Items {
+			refunds, err := client.ListRefunds(ctx, polar.RefundFilter{OrderID: page.Items[i].ID}, polar.Paging{Limit: 100})
+			if errors.Is(err, polar.ErrScope) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if err := g.learn(ctx, refunds.AsOf, each(refunds.Items, (*reader).refund)...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) readGrants(ctx context.Context, client *polar.Client, f polar.BenefitGrantFilter) error {
+	for page, err := range polar.Pages(ctx, client.ListBenefitGrants, f, polar.Paging{}) {
+		if errors.Is(err, polar.ErrScope) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := g.learn(ctx, page.AsOf, each(page.Items, (*reader).grant)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seenIDs are the objects that lists had. UUIDs are held as 16 bytes.
+type seenIDs struct {
+	mu  sync.Mutex
+	ids map[[16]byte]struct{}
+}
+
+func (s *seenIDs) add(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ids == nil {
+		s.ids = make(map[[16]byte]struct{})
+	}
+	s.ids[digest(id)] = struct{}{}
+}
+
+func (s *seenIDs) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.ids[digest(id)]
+	return ok
+}

@@ -1,0 +1,124 @@
+package gateway
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/cache"
+)
+
+// heard is what the gateway has heard from Polar since it began.
+type heard struct {
+	versionGone atomic.Bool
+
+	mu       sync.Mutex
+	webhooks map[string]time.Time // the last of each documented type
+}
+
+func (h *heard) webhook(kind string, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.webhooks == nil {
+		h.webhooks = make(map[string]time.Time)
+	}
+	h.webhooks[kind] = at
+}
+
+// Status is how a gateway is doing. It holds no secret.
+type Status struct {
+	Name   string
+	Server string
+	Plans  []PlanStatus
+
+	StorePath string
+	Store     cache.Stats
+	// StoreError is why the store cannot be used.
+	StoreError error
+
+	Sync SyncStatus
+
+	CanAsk bool // there is an access token
+	// Reachable is false while Polar is taken for down.
+	Reachable   bool
+	VersionGone bool // Polar no longer serves the configured api_version
+	// Offset is how far Polar's clock is ahead of ours, if that is known.
+	Offset      time.Duration
+	OffsetKnown bool
+
+	// TakesWebhooks says that there is a webhook secret. Webhooks are the last
+	// of each type since the gateway began, by Polar's clock.
+	TakesWebhooks bool
+	Webhooks      map[string]time.Time
+}
+
+// PlanStatus is one plan of a gateway.
+type PlanStatus struct {
+	Name               string
+	Products, Benefits int
+}
+
+// SyncStatus is how far a gateway's syncs are.
+type SyncStatus struct {
+	Off      bool
+	Last     SyncReport    // the last whole one; zero Began: none yet
+	Every    time.Duration // between two, for so many objects
+	NextDue  time.Time     // zero: there is none, or it is tried as soon as it can be
+	Step     string        // of the one under way, empty if there is none
+	StepOf   [2]int        // which step of how many
+	Began    time.Time     // of the one under way
+	Failures int
+	Error    error // why the last one failed, nil if it did not
+}
+
+// Status says how the gateway is doing.
+func (g *Gateway) Status() Status {
+	s := Status{
+		Name: g.name, Server: g.owner.Server, StorePath: g.store.Path(), Sync: g.syncStatus(),
+		CanAsk: g.client != nil, VersionGone: g.heard.versionGone.Load(), TakesWebhooks: g.verifier != nil,
+		Reachable: g.client != nil && !g.breaker.open(),
+	}
+	for i := range g.plans {
+		p := &g.plans[i]
+		s.Plans = append(s.Plans, PlanStatus{p.Name, len(p.Products), len(p.Benefits)})
+	}
+	if _, s.StoreError = g.claim(); s.StoreError == nil {
+		s.Store, s.StoreError = g.store.Stats()
+	}
+	if g.client != nil {
+		s.Offset, s.OffsetKnown = g.client.Offset()
+	}
+	g.heard.mu.Lock()
+	defer g.heard.mu.Unlock()
+	s.Webhooks = maps.Clone(g.heard.webhooks)
+	return s
+}
+
+// open says whether Polar is taken for down.
+func (b *breaker) open() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures >= breakAfter
+}
+
+func (g *Gateway) syncStatus() SyncStatus {
+	s := &g.sync
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := SyncStatus{
+		Off: g.syncing.Off || g.client == nil, Last: s.last, Every: g.SyncPeriod(s.last.Objects),
+		Failures: s.failures, Error: s.failed,
+	}
+	if run := s.progress; run != nil {
+		out.Began, out.Step = run.Began, "what is gone" // after the lists
+		if run.Step < len(syncSteps) {
+			out.Step = syncSteps[run.Step].name
+		}
+		out.StepOf = [2]int{min(run.Step, len(syncSteps)) + 1, len(syncSteps) + 1}
+	}
+	if !out.Off && out.Failures == 0 && !s.last.Began.IsZero() {
+		out.NextDue = s.last.Ended.Add(out.Every)
+	}
+	return out
+}

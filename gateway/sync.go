@@ -1,0 +1,421 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-polar/caddy-polar/cache"
+	"github.com/caddy-polar/caddy-polar/polar"
+)
+
+// Syncing is how the gateway keeps itself in sync with Polar.
+type Syncing struct {
+	// Off leaves everything to webhooks and returning buyers: nothing is read
+	// on schedule, and nobody is looked up.
+	Off bool
+	// Every is the shortest time between two whole syncs.
+	Every time.Duration
+	// Budget is how many requests a minute all background work may use.
+	Budget int
+}
+
+// The defaults of Syncing.
+const (
+	DefaultSyncEvery  = 15 * time.Minute
+	DefaultSyncBudget = 120
+)
+
+// SyncReport tells of one whole sync.
+type SyncReport struct {
+	Began   time.Time     `json:"began"` // by Polar's clock
+	Ended   time.Time     `json:"ended"`
+	Took    time.Duration `json:"took"`
+	Objects int           `json:"objects"`
+	// Missing, Wrong and Extra are what it had to mend: objects that were not
+	// held, were held in an older state, and that Polar does not have.
+	Missing int `json:"missing"`
+	Wrong   int `json:"wrong"`
+	Extra   int `json:"extra"`
+	// Benefits and Grace say what it has read for: grants, and what has ended
+	// within the longest grace.
+	Benefits bool          `json:"benefits"`
+	Grace    time.Duration `json:"grace"`
+}
+
+// Names of notes in the store.
+const (
+	noteSynced  = "synced"  // the last whole sync
+	noteSyncing = "syncing" // how far the first one has got
+)
+
+// syncer is what a gateway knows of its syncs.
+type syncer struct {
+	running chan struct{} // has a place for the one that runs
+	wanted  chan struct{}
+
+	mu       sync.Mutex
+	last     SyncReport // the last whole one; zero Began: none yet
+	written  time.Time  // the Began of the one that the store remembers
+	progress *syncRun   // nil: none is running
+	failed   error      // why the last one failed, nil if it did not
+	failures int
+	again    time.Time // when to try again after a failure
+}
+
+// syncRun is one sync on its way.
+type syncRun struct {
+	Began   time.Time  `json:"began"`
+	Step    int        `json:"step"`
+	Cursor  syncCursor `json:"cursor"`
+	Objects int        `json:"objects"`
+
+	first   bool
+	resumed bool // what was seen before the restart is not known
+	local   time.Time
+	seen    seenIDs
+	known   int             // objects that were held before
+	skipped map[string]bool // steps that the token may not read
+	report  SyncReport
+}
+
+// syncCursor is a place in a list: a page, of what comes after a moment.
+type syncCursor struct {
+	After time.Time `json:"after,omitzero"`
+	Page  int       `json:"page,omitempty"`
+	Total int       `json:"total,omitempty"`
+	Backs int       `json:"backs,omitempty"`
+}
+
+// syncStep reads one page of one list. done ends the step.
+type syncStep struct {
+	name string
+	// optional: the access token need not have the scope for it.
+	optional bool
+	read     func(*Gateway, context.Context, *syncRun) (facts *cache.Facts, next syncCursor, done bool, err error)
+}
+
+var syncSteps = []syncStep{
+	{"customers", false, (*Gateway).syncCustomers},
+	{"subscriptions", false, (*Gateway).syncSubscriptions},
+	{"ended subscriptions", false, (*Gateway).syncEnded},
+	{"orders", true, (*Gateway).syncOrders},
+	{"refunds", true, (*Gateway).syncRefunds},
+	{"disputes", true, (*Gateway).syncDisputes},
+	{"benefit grants", true, (*Gateway).syncGrants},
+}
+
+// keepInSync runs until the context ends: the first sync at once, the others on
+// schedule or demand, and between them a glance at what changes most.
+func (g *Gateway) keepInSync(ctx context.Context) {
+	for {
+		due := g.untilSync()
+		timer := time.NewTimer(min(due, glanceEvery))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			g.rememberSync()
+			return
+		case <-g.sync.wanted:
+			timer.Stop()
+			_, _ = g.Sync(ctx) // it is logged, and tried again
+		case <-timer.C:
+			if due <= glanceEvery {
+				_, _ = g.Sync(ctx)
+			} else if g.breaker.allows(g.local()) {
+				g.glance(ctx)
+			}
+		}
+	}
+}
+
+// rememberSync writes when the last sync was, at the end of the gateway: a sync
+// that mends nothing writes nothing by itself.
+func (g *Gateway) rememberSync() {
+	g.sync.mu.Lock()
+	last, written := g.sync.last, g.sync.written
+	g.sync.mu.Unlock()
+	if last.Began.Equal(written) {
+		return
+	}
+	raw, err := json.Marshal(last)
+	if err == nil {
+		// The gateway's own time is over, so this has a time of its own.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err = g.store.Apply(ctx, &cache.Facts{Notes: map[string][]byte{noteSynced: raw}})
+	}
+	if err != nil {
+		g.logger.Warn("the time of the last sync could not be written", zap.Error(err))
+	}
+}
+
+// WantSync asks for a sync soon.
+func (g *Gateway) WantSync() {
+	select {
+	case g.sync.wanted <- struct{}{}:
+	default: // it is wanted already
+	}
+}
+
+// recallSync reads what the store remembers of earlier syncs.
+func (g *Gateway) recallSync() error {
+	if _, err := g.claim(); err != nil {
+		return err
+	}
+	raw, err := g.store.Note(noteSynced)
+	if err != nil {
+		return err
+	}
+	var last SyncReport
+	if raw != nil && json.Unmarshal(raw, &last) != nil {
+		last = SyncReport{} // an older version wrote it: sync anew
+	}
+	g.sync.mu.Lock()
+	defer g.sync.mu.Unlock()
+	g.sync.written = last.Began
+	if kept, ok := g.store.Kept(noteSynced).(SyncReport); ok { // by the configuration before
+		last = kept
+	}
+	if g.usesBenefits() && !last.Benefits || g.longestGrace() > last.Grace {
+		return nil // this configuration needs more than was read
+	}
+	g.sync.last = last
+	g.confirmed(last.Began)
+	return nil
+}
+
+// confirmed notes that Polar has told everything since a moment.
+func (g *Gateway) confirmed(at time.Time) {
+	rules := *g.Rules()
+	rules.ConfirmedAt = at
+	g.rules.Store(&rules)
+}
+
+// untilSync is how long until the next whole sync is due. Large organizations
+// are read less often: a sync must not take longer than the time to the next.
+func (g *Gateway) untilSync() time.Duration {
+	s := &g.sync
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := g.local()
+	if s.failures > 0 {
+		return max(g.breaker.wait(now), s.again.Sub(now))
+	}
+	if s.last.Began.IsZero() {
+		return 0
+	}
+	return s.last.Ended.Add(g.SyncPeriod(s.last.Objects)).Sub(g.Now())
+}
+
+// SyncPeriod is the time between two syncs of so many objects.
+func (g *Gateway) SyncPeriod(objects int) time.Duration {
+	pages := time.Duration(objects) * time.Minute
+	return max(g.syncing.Every, pages/time.Duration(100*max(g.syncing.Budget, 1)))
+}
+
+// Sync reads everything that can matter from Polar and mends the store.
+func (g *Gateway) Sync(ctx context.Context) (SyncReport, error) {
+	if _, err := g.ask(); err != nil {
+		return SyncReport{}, err
+	}
+	s := &g.sync
+	select {
+	case s.running <- struct{}{}:
+		defer func() { <-s.running }()
+	case <-ctx.Done():
+		return SyncReport{}, ctx.Err()
+	}
+	run, err := g.beginSync(ctx)
+	if err == nil {
+		err = g.runSync(ctx, run)
+	}
+	if err == nil && run.resumed {
+		// What happened while it was interrupted is read by a whole one.
+		if run, err = g.newRun(ctx); err == nil {
+			err = g.runSync(ctx, run)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.progress, s.failed = nil, err
+	if err != nil {
+		if ctx.Err() == nil {
+			s.failures++
+			pause := min(time.Second<<min(s.failures, 9), 5*time.Minute)
+			s.again = g.local().Add(pause/2 + rand.N(pause/2))
+			g.logger.Error("sync failed: what is known goes on counting, and it is tried again", zap.Error(err))
+		}
+		return SyncReport{}, err
+	}
+	s.failures, s.last = 0, run.report
+	g.store.Keep(noteSynced, run.report)
+	return run.report, nil
+}
+
+// beginSync begins a sync, or goes on with a first one that was interrupted.
+func (g *Gateway) beginSync(ctx context.Context) (*syncRun, error) {
+	run, err := g.newRun(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if run.first {
+		raw, err := g.store.Note(noteSyncing)
+		if err != nil {
+			return nil, err
+		}
+		var earlier syncRun
+		if raw != nil && json.Unmarshal(raw, &earlier) == nil && earlier.Step < len(syncSteps) &&
+			g.Now().Sub(earlier.Began) < 24*time.Hour {
+			run.Began, run.Step, run.Cursor, run.Objects, run.resumed = earlier.Began, earlier.Step, earlier.Cursor, earlier.Objects, true
+			g.logger.Info("the first sync goes on where it was interrupted",
+				zap.String("step", syncSteps[run.Step].name), zap.Int("objects", run.Objects))
+		}
+	}
+	g.sync.mu.Lock()
+	g.sync.progress = run
+	g.sync.mu.Unlock()
+	return run, nil
+}
+
+// newRun begins from the beginning. When it begins is told by Polar's clock,
+// which is heard first.
+func (g *Gateway) newRun(ctx context.Context) (*syncRun, error) {
+	if _, err := g.claim(); err != nil {
+		return nil, err
+	}
+	if _, known := g.client.Offset(); !known {
+		_, err := g.background().ListSubscriptions(ctx, polar.SubscriptionFilter{}, polar.Paging{Limit: 1})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return &syncRun{Began: g.Now(), local: g.local(), first: !g.synced(), skipped: map[string]bool{}}, nil
+}
+
+func (g *Gateway) runSync(ctx context.Context, run *syncRun) error {
+	for run.Step < len(syncSteps) {
+		step := &syncSteps[run.Step]
+		facts, next, done, err := step.read(g, ctx, run)
+		if step.optional && errors.Is(err, polar.ErrScope) {
+			g.warnScope(step.name)
+			run.skipped[step.name] = true
+			facts, next, done, err = nil, syncCursor{}, true, nil
+		}
+		if err == nil {
+			err = g.takePage(ctx, run, facts, next, done)
+		}
+		g.breaker.note(err, g.local())
+		if err != nil {
+			return fmt.Errorf("sync: %s: %w", step.name, err)
+		}
+	}
+	if run.resumed {
+		return nil // what was seen is not known
+	}
+	if run.known > 0 { // else nothing proves that this is our organization
+		if err := g.askForGone(ctx, run); err != nil {
+			return fmt.Errorf("sync: asking for what is gone: %w", err)
+		}
+	}
+	return g.endSync(ctx, run)
+}
+
+// takePage makes a page durable together with the place where the next begins.
+func (g *Gateway) takePage(ctx context.Context, run *syncRun, facts *cache.Facts, next syncCursor, done bool) error {
+	g.sync.mu.Lock()
+	run.Cursor = next
+	if done {
+		run.Step, run.Cursor = run.Step+1, syncCursor{}
+	}
+	g.sync.mu.Unlock()
+	if facts == nil {
+		return nil
+	}
+	facts.Sweep = true
+	if run.first {
+		raw, err := json.Marshal(run)
+		if err != nil {
+			return err
+		}
+		facts.Notes = map[string][]byte{noteSyncing: raw}
+	}
+	applied, err := g.store.Apply(ctx, facts)
+	if err != nil {
+		return err
+	}
+	if applied.Foreign {
+		return errForeign
+	}
+	run.report.Missing += applied.Missing
+	run.report.Wrong += applied.Wrong
+	run.known += applied.Same + applied.Stale + applied.Wrong
+	if done && run.first {
+		g.logger.Info("first sync", zap.String("read", syncSteps[run.Step-1].name), zap.Int("objects", run.Objects))
+	}
+	return nil
+}
+
+// errForeign says that Polar answers for another organization than the store's.
+var errForeign = errors.New("another organization's facts: check access_token and organization_id")
+
+// endSync notes a whole sync: from now on what Polar did not tell is not so.
+func (g *Gateway) endSync(ctx context.Context, run *syncRun) error {
+	r := &run.report
+	r.Began, r.Ended, r.Objects = run.Began, g.Now(), run.Objects
+	r.Took = g.local().Sub(run.local)
+	r.Benefits, r.Grace = g.usesBenefits(), g.longestGrace()
+	drift := r.Missing + r.Wrong + r.Extra
+	if run.first || drift > 0 {
+		raw, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		facts := &cache.Facts{Notes: map[string][]byte{noteSynced: raw, noteSyncing: nil}}
+		if _, err := g.store.Apply(ctx, facts); err != nil {
+			return err
+		}
+		g.sync.mu.Lock()
+		g.sync.written = r.Began
+		g.sync.mu.Unlock()
+	}
+	g.confirmed(run.Began)
+	if run.first {
+		g.logger.Info("the first sync is done", zap.Int("objects", r.Objects), zap.Duration("took", r.Took))
+		r.Missing, r.Wrong, r.Extra = 0, 0, 0 // filling is not mending
+	} else if drift > 0 {
+		g.logger.Warn("sync has mended the store: webhooks were missed",
+			zap.Int("missing", r.Missing), zap.Int("wrong", r.Wrong), zap.Int("extra", r.Extra))
+	}
+	if g.onSync != nil {
+		g.onSync(*r)
+	}
+	if err := g.checkEndpoint(ctx); err != nil {
+		g.logger.Warn("the webhook endpoint at Polar could not be looked at", zap.Error(err))
+	}
+	if _, err := g.store.Expire(ctx, g.Now().Add(-g.longestGrace())); err != nil {
+		g.logger.Warn("what is long over could not be removed", zap.Error(err))
+	}
+	return nil
+}
+
+// digest is an id in 16 bytes: a UUID as it is.
+func digest(id string) (d [16]byte) {
+	if raw, err := hex.DecodeString(strings.ReplaceAll(id, "-", "")); err == nil && len(raw) == 16 {
+		return [16]byte(raw)
+	}
+	sum := sha256.Sum256([]byte(id))
+	return [16]byte(sum[:16])
+}
+
+// background is the client for work that nobody waits for.
+func (g *Gateway) background() *polar.Client { return g.client.Background() }
