@@ -10,6 +10,15 @@ import (
 var subcommands = []func() *cobra.Command{
 	demoCommand,
 	triggerCommand,
+	statusCommand,
+	usersCommand,
+	showCommand,
+	explainCommand,
+	passCommand,
+	revokePassCommand,
+	linkCommand,
+	forgetCommand,
+	syncCommand,
 }
 
 func init() {

@@ -1,0 +1,414 @@
+package caddypolar
+
+import (
+	"strings"
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/gateway"
+)
+
+// What the admin API answers.
+
+// moment is a time in JSON: null when there is none.
+type moment struct{ time.Time }
+
+// MarshalJSON implements json.Marshaler.
+func (m moment) MarshalJSON() ([]byte, error) {
+	if m.IsZero() {
+		return []byte("null"), nil
+	}
+	return m.UTC().MarshalJSON()
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (m *moment) UnmarshalJSON(b []byte) error { return m.Time.UnmarshalJSON(b) }
+
+func at(t time.Time) moment { return moment{t} }
+
+type statusView struct {
+	Gateway  string      `json:"gateway"`
+	Server   string      `json:"server"`
+	Now      moment      `json:"now"` // by Polar's clock
+	Plans    []planView  `json:"plans"`
+	Store    storeView   `json:"store"`
+	Sync     syncView    `json:"sync"`
+	Polar    polarView   `json:"polar"`
+	Webhooks webhookView `json:"webhooks"`
+}
+
+type planView struct {
+	Name     string `json:"name"`
+	Products int    `json:"products"`
+	Benefits int    `json:"benefits"`
+}
+
+type storeView struct {
+	Path      string         `json:"path"`
+	Bytes     int64          `json:"bytes"`
+	Objects   map[string]int `json:"objects"`
+	CountedAt moment         `json:"countedAt"`
+	Accounts  int            `json:"accountsInMemory"`
+	Error     string         `json:"error,omitempty"`
+}
+
+type syncView struct {
+	Off      bool          `json:"off"`
+	Every    float64       `json:"every"` // seconds, as is took
+	Last     *reportView   `json:"last"`
+	NextDue  moment        `json:"nextDue"`
+	Running  *progressView `json:"running"`
+	Failures int           `json:"failures"`
+	Error    string        `json:"error,omitempty"`
+}
+
+type progressView struct {
+	Began moment `json:"began"`
+	Step  string `json:"step"`
+	At    int    `json:"at"`
+	Of    int    `json:"of"`
+}
+
+type reportView struct {
+	Began   moment  `json:"began"`
+	Ended   moment  `json:"ended"`
+	Took    float64 `json:"took"`
+	Objects int     `json:"objects"`
+	Missing int     `json:"missing"`
+	Wrong   int     `json:"wrong"`
+	Extra   int     `json:"extra"`
+}
+
+type polarView struct {
+	CanAsk      bool     `json:"canAsk"`
+	Reachable   bool     `json:"reachable"`
+	VersionGone bool     `json:"apiVersionGone"`
+	Ahead       *float64 `json:"clockAhead"` // seconds
+}
+
+type webhookView struct {
+	Taken bool              `json:"taken"`
+	Last  map[string]moment `json:"last"`
+}
+
+func viewStatus(s gateway.Status, now time.Time) statusView {
+	v := statusView{
+		Gateway: s.Name, Server: s.Server, Now: at(now), Plans: []planView{},
+		Store: storeView{
+			Path: s.StorePath, Bytes: s.Store.FileSize, Objects: s.Store.Objects,
+			CountedAt: at(s.Store.CountedAt), Accounts: s.Store.Accounts, Error: sentenceOf(s.StoreError),
+		},
+		Sync: syncView{
+			Off: s.Sync.Off, Every: s.Sync.Every.Seconds(), NextDue: at(s.Sync.NextDue),
+			Failures: s.Sync.Failures, Error: sentenceOf(s.Sync.Error),
+		},
+		Polar:    polarView{CanAsk: s.CanAsk, Reachable: s.Reachable, VersionGone: s.VersionGone},
+		Webhooks: webhookView{Taken: s.TakesWebhooks, Last: make(map[string]moment)},
+	}
+	for _, p := range s.Plans {
+		v.Plans = append(v.Plans, planView(p))
+	}
+	if v.Store.Objects == nil {
+		v.Store.Objects = map[string]int{}
+	}
+	if !s.Sync.Last.Began.IsZero() {
+		v.Sync.Last = new(viewReport(&s.Sync.Last))
+	}
+	if s.Sync.Step != "" {
+		v.Sync.Running = &progressView{at(s.Sync.Began), s.Sync.Step, s.Sync.StepOf[0], s.Sync.StepOf[1]}
+	}
+	if s.OffsetKnown {
+		v.Polar.Ahead = new(s.Offset.Seconds())
+	}
+	for kind, t := range s.Webhooks {
+		v.Webhooks.Last[kind] = at(t)
+	}
+	return v
+}
+
+func sentenceOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func viewReport(r *gateway.SyncReport) reportView {
+	return reportView{at(r.Began), at(r.Ended), r.Took.Seconds(), r.Objects, r.Missing, r.Wrong, r.Extra}
+}
+
+type decisionView struct {
+	Allowed  bool   `json:"allowed"`
+	Reason   string `json:"reason"`
+	Plan     string `json:"plan"`
+	Status   string `json:"status"`
+	Until    moment `json:"until"`
+	Grace    bool   `json:"grace"`
+	HTTP     int    `json:"httpStatus"`
+	NextStep string `json:"nextStep"`
+}
+
+func viewDecision(d *entitlement.Decision) decisionView {
+	return decisionView{
+		d.Allowed, string(d.Reason), d.Plan, d.Status, at(d.Until), d.Grace, d.HTTPStatus, string(d.NextStep),
+	}
+}
+
+type usersView struct {
+	Users []userView `json:"users"`
+	// Next is the value of after for those that follow, null at the end.
+	Next *string `json:"next"`
+}
+
+type userView struct {
+	User    string   `json:"user"`
+	Allowed bool     `json:"allowed"`
+	Reason  string   `json:"reason"`
+	Plan    string   `json:"plan"`
+	Status  string   `json:"status"`
+	Until   moment   `json:"until"`
+	Plans   []string `json:"plans"` // open now
+}
+
+func viewUsers(list []gateway.UserLine, more bool) usersView {
+	v := usersView{Users: []userView{}}
+	for _, l := range list {
+		d := &l.Decision
+		v.Users = append(v.Users, userView{
+			l.User, d.Allowed, string(d.Reason), d.Plan, d.Status, at(d.Until), append([]string{}, l.Open...),
+		})
+	}
+	if more {
+		v.Next = &list[len(list)-1].User
+	}
+	return v
+}
+
+type versionView struct {
+	Row  moment `json:"row"`
+	AsOf moment `json:"asOf"`
+}
+
+func viewVersion(v entitlement.Version) versionView { return versionView{at(v.Row), at(v.AsOf)} }
+
+type holdingView struct {
+	User          string             `json:"user"`
+	Known         bool               `json:"known"`
+	CheckoutAt    moment             `json:"checkoutAt"`
+	Customers     []customerView     `json:"customers"`
+	Subscriptions []subscriptionFact `json:"subscriptions"`
+	Orders        []orderFact        `json:"orders"`
+	Grants        []grantFact        `json:"grants"`
+	Refunds       []refundFact       `json:"refunds"`
+	Passes        []passView         `json:"passes"`
+	Links         []string           `json:"links"` // customers
+}
+
+type customerView struct {
+	ID         string      `json:"id"`
+	ExternalID string      `json:"externalId"`
+	Own        bool        `json:"own"`
+	Shared     bool        `json:"shared"`
+	DeletedAt  moment      `json:"deletedAt"`
+	Version    versionView `json:"version"`
+}
+
+type subscriptionFact struct {
+	ID                 string      `json:"id"`
+	Customer           string      `json:"customer"`
+	ProductID          string      `json:"productId"`
+	Status             string      `json:"status"`
+	MetadataUser       string      `json:"metadataUser"`
+	CurrentPeriodStart moment      `json:"currentPeriodStart"`
+	CurrentPeriodEnd   moment      `json:"currentPeriodEnd"`
+	TrialEnd           moment      `json:"trialEnd"`
+	CanceledAt         moment      `json:"canceledAt"`
+	EndsAt             moment      `json:"endsAt"`
+	EndedAt            moment      `json:"endedAt"`
+	PastDueAt          moment      `json:"pastDueAt"`
+	PausedAt           moment      `json:"pausedAt"`
+	ResumesAt          moment      `json:"resumesAt"`
+	CancelAtPeriodEnd  bool        `json:"cancelAtPeriodEnd"`
+	PauseAtPeriodEnd   bool        `json:"pauseAtPeriodEnd"`
+	Seats              bool        `json:"seats"`
+	Version            versionView `json:"version"`
+}
+
+type orderFact struct {
+	ID           string      `json:"id"`
+	Customer     string      `json:"customer"`
+	ProductID    string      `json:"productId"`
+	Subscription string      `json:"subscription"`
+	Status       string      `json:"status"`
+	MetadataUser string      `json:"metadataUser"`
+	Seats        bool        `json:"seats"`
+	Version      versionView `json:"version"`
+}
+
+type grantFact struct {
+	ID           string      `json:"id"`
+	Customer     string      `json:"customer"`
+	BenefitID    string      `json:"benefitId"`
+	Subscription string      `json:"subscription"`
+	Order        string      `json:"order"`
+	ForMember    bool        `json:"forMember"`
+	Granted      bool        `json:"granted"`
+	Revoked      bool        `json:"revoked"`
+	RevokedAt    moment      `json:"revokedAt"`
+	Version      versionView `json:"version"`
+}
+
+type refundFact struct {
+	ID             string      `json:"id"`
+	Order          string      `json:"order"`
+	Subscription   string      `json:"subscription"`
+	Succeeded      bool        `json:"succeeded"`
+	RevokeBenefits bool        `json:"revokeBenefits"`
+	Disputed       bool        `json:"disputed"`
+	DisputeLost    bool        `json:"disputeLost"`
+	Version        versionView `json:"version"`
+}
+
+type passView struct {
+	ID     string `json:"id"`
+	User   string `json:"user"`
+	Plan   string `json:"plan"`
+	Until  moment `json:"until"`
+	Reason string `json:"reason"`
+}
+
+func viewPass(p *entitlement.Pass) passView {
+	return passView{p.ID, p.User, p.Plan, at(p.Until), p.Reason}
+}
+
+// mapped is never null.
+func mapped[T, V any](list []T, view func(*T) V) []V {
+	out := make([]V, len(list))
+	for i := range list {
+		out[i] = view(&list[i])
+	}
+	return out
+}
+
+func viewHolding(h gateway.Holding) holdingView {
+	return holdingView{
+		User: h.User, Known: h.Known(), CheckoutAt: at(h.CheckoutAt), Links: append([]string{}, h.Links...),
+		Customers: mapped(h.Customers, func(c *entitlement.HeldCustomer) customerView {
+			return customerView{c.ID, c.ExternalID, c.Own, c.Shared, at(c.DeletedAt), viewVersion(c.Version)}
+		}),
+		Subscriptions: mapped(h.Subscriptions, func(s *entitlement.Subscription) subscriptionFact {
+			return subscriptionFact{
+				s.ID, s.CustomerID, s.ProductID, string(s.Status), s.MetadataUser,
+				at(s.PeriodStart), at(s.PeriodEnd), at(s.TrialEnd), at(s.CanceledAt), at(s.EndsAt), at(s.EndedAt),
+				at(s.PastDueAt), at(s.PausedAt), at(s.ResumesAt),
+				s.CancelAtPeriodEnd, s.PauseAtPeriodEnd, s.Seats, viewVersion(s.Version),
+			}
+		}),
+		Orders: mapped(h.Orders, func(o *entitlement.Order) orderFact {
+			return orderFact{
+				o.ID, o.CustomerID, o.ProductID, o.SubscriptionID, string(o.Status), o.MetadataUser, o.Seats, viewVersion(o.Version),
+			}
+		}),
+		Grants: mapped(h.Grants, func(g *entitlement.Grant) grantFact {
+			return grantFact{
+				g.ID, g.CustomerID, g.BenefitID, g.SubscriptionID, g.OrderID, g.ForMember, g.Granted, g.Revoked,
+				at(g.RevokedAt), viewVersion(g.Version),
+			}
+		}),
+		Refunds: mapped(h.Refunds, func(r *entitlement.Refund) refundFact {
+			return refundFact{
+				r.ID, r.OrderID, r.SubscriptionID, r.Succeeded, r.RevokeBenefits, r.Disputed, r.DisputeLost, viewVersion(r.Version),
+			}
+		}),
+		Passes: mapped(h.Passes, viewPass),
+	}
+}
+
+type explanationView struct {
+	User      string        `json:"user"`
+	Known     bool          `json:"known"`
+	At        moment        `json:"at"`
+	Decision  decisionView  `json:"decision"`
+	AsksPolar bool          `json:"asksPolar"`
+	Plans     []planReasons `json:"plans"`
+	Outside   []weighedView `json:"outside"` // of no plan
+}
+
+type planReasons struct {
+	Plan     string        `json:"plan"`
+	Decision decisionView  `json:"decision"`
+	Next     *nextView     `json:"next"` // what time alone makes of it
+	Facts    []weighedView `json:"facts"`
+}
+
+type nextView struct {
+	At       moment       `json:"at"`
+	Decision decisionView `json:"decision"`
+}
+
+type weighedView struct {
+	Kind     string      `json:"kind"`
+	ID       string      `json:"id"`
+	Item     string      `json:"item"` // product or benefit
+	Parent   string      `json:"parent"`
+	Customer string      `json:"customer"`
+	Source   string      `json:"source"`
+	Status   string      `json:"status"`
+	Version  versionView `json:"version"`
+	Decides  bool        `json:"decides"`
+	Rule     string      `json:"rule"`
+	Course   []stageView `json:"course"`
+}
+
+type stageView struct {
+	Allowed  bool   `json:"allowed"`
+	Reason   string `json:"reason"`
+	Until    moment `json:"until"`
+	Boundary string `json:"boundary"`
+}
+
+func viewExplanation(e *gateway.Explanation) explanationView {
+	return explanationView{
+		User: e.User, Known: e.Known, At: at(e.At), Decision: viewDecision(&e.Decision), AsksPolar: e.AsksPolar,
+		Plans: mapped(e.Plans, func(p *entitlement.PlanExplanation) planReasons {
+			v := planReasons{Plan: p.Plan, Decision: viewDecision(&p.Decision), Facts: mapped(p.Facts, viewWeighed)}
+			if p.Next != nil {
+				v.Next = &nextView{at(p.Next.At), viewDecision(&p.Next.Decision)}
+			}
+			return v
+		}),
+		Outside: mapped(e.Outside, func(w *entitlement.Weighed) weighedView {
+			v := viewWeighed(w)
+			v.Rule = "belongs to no plan"
+			return v
+		}),
+	}
+}
+
+func viewWeighed(w *entitlement.Weighed) weighedView {
+	return weighedView{
+		string(w.Kind), w.ID, w.Item, w.Parent, w.Customer, string(w.Source), w.Status, viewVersion(w.Version),
+		w.Decides, strings.TrimSpace(w.String()),
+		mapped(w.Course, func(s *entitlement.Stage) stageView {
+			return stageView{s.Allowed, string(s.Reason), at(s.Until), s.Boundary}
+		}),
+	}
+}
+
+type forgottenView struct {
+	User    string `json:"user"`
+	Removed int    `json:"removed"` // records
+}
+
+type revokedView struct {
+	User    string `json:"user"`
+	ID      string `json:"id"`
+	Revoked bool   `json:"revoked"`
+}
+
+type linkView struct {
+	User       string `json:"user"`
+	Customer   string `json:"customer"`
+	ExternalID string `json:"externalId"` // what became of it at Polar
+	DryRun     bool   `json:"dryRun"`
+}

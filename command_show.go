@@ -1,0 +1,96 @@
+package caddypolar
+
+import (
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func showCommand() *cobra.Command {
+	var o operator
+	return o.flags(&cobra.Command{
+		Use:   "show <user>",
+		Short: "Shows all that a running gateway holds about a user",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var h holdingView
+			if err := o.ask(cmd.Context(), http.MethodGet, []string{"users", args[0]}, nil, nil, &h); err != nil {
+				return err
+			}
+			return o.tell(cmd, h, h.table)
+		},
+	})
+}
+
+func (h *holdingView) table(w io.Writer) {
+	if !h.Known {
+		row(w, "nothing of Polar's, and no pass, is held about "+h.User)
+	}
+	row(w, "WHAT", "ID", "STATUS", "OF", "MODIFIED", "TOLD", "MORE")
+	line := func(what, id, status, of string, v versionView, more string) {
+		row(w, what, id, status, of, v.Row, v.AsOf, more)
+	}
+	for _, c := range h.Customers {
+		more := []string{"own: " + yes(c.Own), "shared: " + yes(c.Shared)}
+		if !c.DeletedAt.IsZero() {
+			more = append(more, "deleted at "+formatTime(c.DeletedAt.Time))
+		}
+		line("customer", c.ID, "", c.ExternalID, c.Version, strings.Join(more, ", "))
+	}
+	for _, s := range h.Subscriptions {
+		line("subscription", s.ID, s.Status, s.ProductID, s.Version, s.more())
+	}
+	for _, x := range h.Orders {
+		line("order", x.ID, x.Status, x.ProductID, x.Version, "")
+	}
+	for _, g := range h.Grants {
+		status := "granted"
+		if g.Revoked || !g.Granted {
+			status = "not granted"
+		}
+		line("grant", g.ID, status, g.BenefitID, g.Version, "of "+g.Subscription+g.Order)
+	}
+	for _, r := range h.Refunds {
+		line("refund", r.ID, "", r.Order, r.Version, "benefits taken back: "+yes(r.RevokeBenefits)+", dispute lost: "+yes(r.DisputeLost))
+	}
+	for _, p := range h.Passes {
+		row(w, "pass", p.ID, "", p.Plan, "", "", p.more())
+	}
+	for _, c := range h.Links {
+		row(w, "link", c, "", h.User, "", "", "")
+	}
+}
+
+func (s *subscriptionFact) more() string {
+	more := []string{"period ends " + formatTime(s.CurrentPeriodEnd.Time)}
+	for _, t := range []struct {
+		name string
+		at   moment
+	}{
+		{"trial ends", s.TrialEnd},
+		{"canceled", s.CanceledAt},
+		{"ends", s.EndsAt},
+		{"ended", s.EndedAt},
+		{"past due since", s.PastDueAt},
+		{"paused", s.PausedAt},
+		{"resumes", s.ResumesAt},
+	} {
+		if !t.at.IsZero() {
+			more = append(more, t.name+" "+formatTime(t.at.Time))
+		}
+	}
+	return strings.Join(more, ", ")
+}
+
+func (p *passView) more() string {
+	text := "without end"
+	if !p.Until.IsZero() {
+		text = "until " + formatTime(p.Until.Time)
+	}
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	return text
+}

@@ -1,0 +1,93 @@
+package caddypolar
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/spf13/cobra"
+)
+
+func statusCommand() *cobra.Command {
+	var o operator
+	return o.flags(&cobra.Command{
+		Use:   "status",
+		Short: "Says how a running gateway is doing: store, sync, Polar, webhooks",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s statusView
+			if err := o.ask(cmd.Context(), http.MethodGet, []string{"status"}, nil, nil, &s); err != nil {
+				return err
+			}
+			return o.tell(cmd, s, s.table)
+		},
+	})
+}
+
+func (s *statusView) table(w io.Writer) {
+	row(w, "gateway", s.Gateway)
+	row(w, "server", s.Server)
+	for _, p := range s.Plans {
+		row(w, "plan", fmt.Sprintf("%s: products %d, benefits %d", p.Name, p.Products, p.Benefits))
+	}
+	row(w, "store", fmt.Sprintf("%s, %d bytes, %d accounts in memory", s.Store.Path, s.Store.Bytes, s.Store.Accounts))
+	for _, kind := range sortedKeys(s.Store.Objects) {
+		row(w, "  "+kind, s.Store.Objects[kind])
+	}
+	row(w, "  counted", s.Store.CountedAt)
+	if s.Store.Error != "" {
+		row(w, "  error", s.Store.Error)
+	}
+	s.Polar.table(w)
+	s.Sync.table(w)
+	if !s.Webhooks.Taken {
+		row(w, "webhooks", "none are taken: there is no webhook_secret")
+	} else if len(s.Webhooks.Last) == 0 {
+		row(w, "webhooks", "none since the start")
+	}
+	for _, kind := range sortedKeys(s.Webhooks.Last) {
+		row(w, "webhook "+kind, s.Webhooks.Last[kind])
+	}
+}
+
+func (p *polarView) table(w io.Writer) {
+	switch {
+	case !p.CanAsk:
+		row(w, "polar", "cannot be asked: there is no access_token")
+	case p.Reachable:
+		row(w, "polar", "reachable")
+	default:
+		row(w, "polar", "not reachable: tried again by itself")
+	}
+	if p.VersionGone {
+		row(w, "api_version", "no longer served by Polar: set a newer one, or update")
+	}
+	if p.Ahead != nil {
+		row(w, "polar's clock is ahead by", *p.Ahead)
+	}
+}
+
+func (s *syncView) table(w io.Writer) {
+	switch {
+	case s.Off:
+		row(w, "sync", "off")
+	case s.Last == nil:
+		row(w, "sync", "none was whole yet")
+	default:
+		row(w, "last sync", s.Last.Ended)
+		s.Last.table(w)
+		row(w, "  next", s.NextDue)
+	}
+	if s.Running != nil {
+		row(w, "sync under way", fmt.Sprintf("%s, step %d of %d", s.Running.Step, s.Running.At, s.Running.Of))
+	}
+	if s.Error != "" {
+		row(w, "sync failed", s.Error)
+	}
+}
+
+func (r *reportView) table(w io.Writer) {
+	row(w, "  took", r.Took)
+	row(w, "  objects", r.Objects)
+	row(w, "  mended", fmt.Sprintf("missing %d, wrong %d, extra %d", r.Missing, r.Wrong, r.Extra))
+}
