@@ -17,7 +17,7 @@ var errShortRecord = errors.New("record ends early")
 type codec struct {
 	buf     []byte
 	reading bool
-	// timeless leaves out when a state was told.
+	// timeless leaves out the version.
 	timeless bool
 	err      error
 }
@@ -28,8 +28,8 @@ func encode[T any](fields func(*codec, *T), v T) []byte {
 	return c.buf
 }
 
-// sameContent says whether two states of an object differ in nothing but when
-// they were told.
+// sameContent says whether two states of an object differ in nothing but their
+// versions.
 func sameContent[T any](fields func(*codec, *T), v, w T) bool {
 	a := codec{buf: make([]byte, 0, 256), timeless: true}
 	b := codec{buf: make([]byte, 0, 256), timeless: true}
@@ -113,10 +113,11 @@ func (c *codec) uvarint() uint64 {
 func (c *codec) fail() { c.err, c.buf = errShortRecord, nil }
 
 func (c *codec) version(v *entitlement.Version) {
-	c.time(&v.Row)
-	if !c.timeless {
-		c.time(&v.AsOf)
+	if c.timeless {
+		return
 	}
+	c.time(&v.Row)
+	c.time(&v.AsOf)
 }
 
 func customerFields(c *codec, v *entitlement.Customer) {

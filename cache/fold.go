@@ -75,8 +75,8 @@ type Applied struct {
 	Missing, Wrong int
 	// Stale counts the objects that were known in this state or a newer one.
 	Stale int
-	// Same counts the objects of a sweep that were held as they are: whenever
-	// that was told, it was not written again.
+	// Same counts the objects of a sweep that were held as they are. Unless the
+	// row is a newer one they were not written again.
 	Same int
 	// Foreign says that the facts are of another organization, and were
 	// dropped.
@@ -143,12 +143,13 @@ type verdict int
 const (
 	stale   verdict = iota // known, or older than what is known
 	same                   // known, and told by a sweep
+	touched                // the same, by a sweep, of a row that was written since
 	missing                // of something that is not held
 	wrong                  // newer than what is held
 )
 
 // isNews says whether the state is to be written.
-func (v verdict) isNews() bool { return v == missing || v == wrong }
+func (v verdict) isNews() bool { return v == missing || v == wrong || v == touched }
 
 func (a *Applied) news(v verdict) {
 	switch v {
@@ -167,7 +168,7 @@ func counted[T any](out *Applied, do func(*T) (verdict, error)) func(*T) error {
 		switch verdict {
 		case stale:
 			out.Stale++
-		case same:
+		case same, touched:
 			out.Same++
 		default:
 			out.news(verdict)
@@ -197,6 +198,8 @@ func judge[T any](f *fold, fields func(*codec, *T), held bool, old, next *T, was
 		return stale
 	case was == entitlement.Version{}: // only its name was held
 		return missing
+	case f.sweep && sameContent(fields, *old, *next):
+		return touched // Polar keeps books in the row, and tells nobody
 	}
 	return wrong
 }

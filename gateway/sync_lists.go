@@ -133,47 +133,43 @@ func (g *Gateway) syncOrders(ctx context.Context, run *syncRun) (*cache.Facts, s
 }
 
 func (g *Gateway) syncRefunds(ctx context.Context, run *syncRun) (*cache.Facts, syncCursor, bool, error) {
-	page := max(run.Cursor.Page, 1)
-	p, err := g.background().ListRefunds(ctx, polar.RefundFilter{}, paging(page, "created_at"))
-	if err != nil {
-		return nil, run.Cursor, false, err
-	}
-	if err := run.count(len(p.Items), p.TotalCount, page); err != nil {
-		return nil, run.Cursor, false, err
-	}
-	facts, err := g.facts(p.AsOf, each(p.Items, (*reader).refund)...)
-	return facts, syncCursor{Page: page + 1}, page >= p.MaxPage, err
+	return readPage(g, run, (*reader).refund, func(p polar.Paging) (polar.Page[polar.Refund], error) {
+		return g.background().ListRefunds(ctx, polar.RefundFilter{}, p)
+	})
 }
 
 func (g *Gateway) syncDisputes(ctx context.Context, run *syncRun) (*cache.Facts, syncCursor, bool, error) {
-	page := max(run.Cursor.Page, 1)
-	p, err := g.background().ListDisputes(ctx, polar.DisputeFilter{}, paging(page, "created_at"))
-	if err != nil {
-		return nil, run.Cursor, false, err
-	}
-	if err := run.count(len(p.Items), p.TotalCount, page); err != nil {
-		return nil, run.Cursor, false, err
-	}
-	facts, err := g.facts(p.AsOf, each(p.Items, (*reader).dispute)...)
-	return facts, syncCursor{Page: page + 1}, page >= p.MaxPage, err
+	return readPage(g, run, (*reader).dispute, func(p polar.Paging) (polar.Page[polar.OrderDispute], error) {
+		return g.background().ListDisputes(ctx, polar.DisputeFilter{}, p)
+	})
 }
 
 func (g *Gateway) syncGrants(ctx context.Context, run *syncRun) (*cache.Facts, syncCursor, bool, error) {
 	if !g.usesBenefits() {
 		return nil, syncCursor{}, true, nil
 	}
+	read := func(r *reader, grant polar.BenefitGrant) error {
+		run.seen.add(grant.ID)
+		return r.grant(grant)
+	}
+	return readPage(g, run, read, func(p polar.Paging) (polar.Page[polar.BenefitGrant], error) {
+		return g.background().ListBenefitGrants(ctx, polar.BenefitGrantFilter{}, p)
+	})
+}
+
+// readPage reads a page of a list that only grows at its end.
+func readPage[T any](
+	g *Gateway, run *syncRun, read func(*reader, T) error, list func(polar.Paging) (polar.Page[T], error),
+) (*cache.Facts, syncCursor, bool, error) {
 	page := max(run.Cursor.Page, 1)
-	p, err := g.background().ListBenefitGrants(ctx, polar.BenefitGrantFilter{}, paging(page, "created_at"))
+	p, err := list(paging(page, "created_at"))
+	if err == nil {
+		err = run.count(len(p.Items), p.TotalCount, page)
+	}
 	if err != nil {
 		return nil, run.Cursor, false, err
 	}
-	if err := run.count(len(p.Items), p.TotalCount, page); err != nil {
-		return nil, run.Cursor, false, err
-	}
-	for i := range p.Items {
-		run.seen.add(p.Items[i].ID)
-	}
-	facts, err := g.facts(p.AsOf, each(p.Items, (*reader).grant)...)
+	facts, err := g.facts(p.AsOf, each(p.Items, read)...)
 	return facts, syncCursor{Page: page + 1}, page >= p.MaxPage, err
 }
 
