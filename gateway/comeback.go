@@ -274,6 +274,12 @@ func (g *Gateway) checkoutUser(held *cache.Checkout, c *polar.CheckoutSession) (
 // readOrders reads what a checkout has sold.
 func (g *Gateway) readOrders(ctx context.Context, p *purchase) error {
 	orders, err := g.client.ListOrders(ctx, polar.OrderFilter{CheckoutID: p.checkout}, polar.Paging{})
+	if errors.Is(err, polar.ErrScope) {
+		// The customer's subscriptions tell of those; one-time purchases are
+		// left to the webhook.
+		_, err = g.readPurchases(ctx, p.paid.CustomerID)
+		return err
+	}
 	if err != nil {
 		return err
 	}

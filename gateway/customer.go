@@ -109,7 +109,12 @@ func (g *Gateway) readPurchases(ctx context.Context, customer string) (billed []
 		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Order], error) {
 			return client.ListOrders(ctx, polar.OrderFilter{CustomerID: customer}, p)
 		}
-		return readAll(inner, g, list, "-created_at", (*reader).order)
+		err := readAll(inner, g, list, "-created_at", (*reader).order)
+		if errors.Is(err, polar.ErrScope) {
+			g.warnScope("orders")
+			return nil // webhooks tell of them
+		}
+		return err
 	})
 	return billed, both.Wait()
 }
@@ -128,7 +133,11 @@ func (g *Gateway) readMarked(ctx context.Context, user string) error {
 		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Order], error) {
 			return g.client.ListOrders(ctx, polar.OrderFilter{Metadata: marked, BillingType: "one_time"}, p)
 		}
-		return readAll(inner, g, list, "-created_at", (*reader).order)
+		err := readAll(inner, g, list, "-created_at", (*reader).order)
+		if errors.Is(err, polar.ErrScope) {
+			return nil
+		}
+		return err
 	})
 	return both.Wait()
 }
@@ -185,9 +194,19 @@ func (g *Gateway) buyer(ctx context.Context, v *Visitor) (id string, isNew bool,
 		return made.Item.ID, true, g.learnCustomer(ctx, made)
 	case errors.Is(err, polar.ErrInvalid):
 		id, err = g.completeCustomer(ctx, v)
-		return id, false, err
+		return id, false, g.withoutScope(err)
 	}
-	return "", false, err
+	return "", false, g.withoutScope(err)
+}
+
+// withoutScope lets a checkout go on when the access token may not make
+// customers: Polar makes them then, with whatever e-mail the buyer types.
+func (g *Gateway) withoutScope(err error) error {
+	if errors.Is(err, polar.ErrScope) {
+		g.warnScope("writing customers")
+		return nil
+	}
+	return err
 }
 
 // completeCustomer gives the customer with the verified e-mail the user's id,

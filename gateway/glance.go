@@ -90,7 +90,7 @@ func (g *Gateway) glanced(ctx context.Context, run *syncRun, asOf time.Time, err
 // warnScope tells once what cannot be read.
 func (g *Gateway) warnScope(what string) {
 	if _, told := g.warnedScopes.LoadOrStore(what, true); !told {
-		g.logger.Warn("the access token may not read this: what depends on it is known from webhooks only; add the scope in Polar's settings",
+		g.logger.Warn("the access token lacks a scope: what depends on it is known from webhooks only; add it in Polar's settings",
 			zap.String("what", what))
 	}
 }

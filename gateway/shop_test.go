@@ -1127,3 +1127,32 @@ func TestNotSoldTwice(t *testing.T) {
 	s.pays(s.opens(v, s.lifetime.ID), "ada@example.com")
 	s.blocked(v, entitlement.ObstacleSubscribed, entitlement.StepPortal, s.lifetime.ID)
 }
+
+// A token with the least that the gateway needs sells, opens and manages.
+func TestLeastScopes(t *testing.T) {
+	s := newShop(t, box.Options{}, func(c *Config) { c.AccessToken = "" })
+	s.config.AccessToken = s.box.NewToken("checkouts:write", "subscriptions:read", "customers:read", "customer_sessions:write", "products:read")
+	g, err := New(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	s.g = g
+	c := s.opens(adaVisits(), s.pro.ID)
+	if c.CustomerID != "" || c.ExternalCustomerID != ada {
+		t.Errorf("sold to %q, %q", c.CustomerID, c.ExternalCustomerID)
+	}
+	s.pays(c, "ada@example.com")
+	s.arrives(c, ArrivedOpen)
+	s.is(ada, "pro", true, entitlement.ReasonActive)
+	s.blocked(adaVisits(), entitlement.ObstacleSubscribed, entitlement.StepPortal, s.pro.ID)
+	if _, err := g.OpenPortal(t.Context(), ada, ""); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := g.ChangeSubscription(t.Context(), ada, Change{Cancel: new(true)}); err != nil {
+		t.Error(err)
+	}
+	if s.logs.FilterMessageSnippet("lacks a scope").Len() == 0 {
+		t.Error("nobody was told of the scopes that are missing")
+	}
+}

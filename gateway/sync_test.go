@@ -487,7 +487,7 @@ func TestSyncWithoutScopes(t *testing.T) {
 		}
 	}
 	s.is(ada, "pro", true, entitlement.ReasonActive)
-	if n := s.logs.FilterMessageSnippet("may not read this").Len(); n != 4 {
+	if n := s.logs.FilterMessageSnippet("lacks a scope").Len(); n != 4 {
 		t.Errorf("%d lines about scopes", n)
 	}
 }
