@@ -102,7 +102,7 @@ type Gateway struct {
 	metrics  gatewayMetrics
 	vary     string
 	limiter  string // its key in the pool
-	origins  *http.CrossOriginProtection
+	origins  *origins
 	streams  streams
 	events   *caddyevents.App
 	ctx      caddy.Context

@@ -12,20 +12,27 @@ import (
 
 // This is who may call the routes with cookies, and where visitors may be sent.
 
+// origins are those of the return_to hosts.
+type origins struct {
+	trusted    map[string]bool // in lower case
+	protection *http.CrossOriginProtection
+}
+
 // makeOrigins trusts the pages of the return_to hosts.
-func makeOrigins(hosts []string) (*http.CrossOriginProtection, error) {
-	protection := http.NewCrossOriginProtection()
+func makeOrigins(hosts []string) (*origins, error) {
+	o := &origins{trusted: make(map[string]bool), protection: http.NewCrossOriginProtection()}
 	for _, host := range hosts {
 		if err := checkHost(host); err != nil {
 			return nil, err
 		}
 		for _, origin := range originsOf(host) {
-			if err := protection.AddTrustedOrigin(origin); err != nil {
+			o.trusted[origin] = true
+			if err := o.protection.AddTrustedOrigin(origin); err != nil {
 				return nil, fmt.Errorf("return_to: %w", err)
 			}
 		}
 	}
-	return protection, nil
+	return o, nil
 }
 
 // originsOf lists the origins of a host. Plain HTTP is for this machine only.
@@ -42,25 +49,16 @@ func originsOf(host string) []string {
 }
 
 // trusts says whether an origin is that of a return_to host.
-func (g *Gateway) trusts(origin string) bool {
-	for _, host := range g.ReturnTo {
-		for _, trusted := range originsOf(host) {
-			if strings.EqualFold(origin, trusted) {
-				return true
-			}
-		}
-	}
-	return false
-}
+func (o *origins) trusts(origin string) bool { return o.trusted[strings.ToLower(origin)] }
 
 // allowOrigin lets pages of the return_to hosts read the answers.
 func (g *Gateway) allowOrigin(h http.Header, r *http.Request, methods string) {
-	if len(g.ReturnTo) == 0 {
+	if len(g.origins.trusted) == 0 {
 		return
 	}
 	addVary(h, "Origin")
 	origin := r.Header.Get("Origin")
-	if !g.trusts(origin) {
+	if !g.origins.trusts(origin) {
 		return
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
@@ -83,7 +81,7 @@ func (g *Gateway) checkOrigin(r *http.Request, v *visit, opens, holds bool) *pro
 		asked = r.Clone(r.Context())
 		asked.Method = http.MethodPost // a GET that holds something counts too
 	}
-	if g.origins.Check(asked) != nil {
+	if g.origins.protection.Check(asked) != nil {
 		return newProblem(http.StatusForbidden, codeCrossOrigin)
 	}
 	if opens && r.Method == http.MethodGet && !isVisit(r) {
@@ -163,7 +161,7 @@ func (g *Gateway) returnAddress(r *http.Request, raw string) (address string, ok
 			return u.String(), true
 		}
 	}
-	return u.String(), g.trusts(origin)
+	return u.String(), g.origins.trusts(origin)
 }
 
 // isASCII keeps hosts out that browsers write in another way than we compare

@@ -10,7 +10,11 @@ import (
 )
 
 func TestReturnAddress(t *testing.T) {
-	g := &Gateway{ReturnTo: []string{"www.example.com", "Shop.Example.com:8443", "localhost:3000"}}
+	trusted, err := makeOrigins([]string{"www.example.com", "Shop.Example.com:8443", "localhost:3000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &Gateway{origins: trusted}
 	for _, test := range []struct {
 		raw, want string
 		ok        bool

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,8 +17,8 @@ import (
 
 // What is asked for by names that no plan has.
 var (
-	ErrUnknownProduct = fmt.Errorf("no plan sells this product")
-	ErrUnknownPlan    = fmt.Errorf("there is no such plan")
+	ErrUnknownProduct = errors.New("no plan sells this product")
+	ErrUnknownPlan    = errors.New("there is no such plan")
 )
 
 // Offer is a product with the plans that it opens.
@@ -184,28 +185,24 @@ func (g *Gateway) PlanProducts(plan string) ([]string, error) {
 	return nil, ErrUnknownPlan
 }
 
-// sells says whether all of the products are one-time ones, or any of them is.
-// What the catalog does not know is taken for a subscription.
-func (g *Gateway) sells(ctx context.Context, products []string, allOneTime bool) bool {
+// oneTime counts the products that are no subscriptions. What the catalog does
+// not know is taken for one.
+func (g *Gateway) oneTime(ctx context.Context, products []string) int {
 	if _, err := g.Products(ctx); err != nil {
-		return false
+		return 0
 	}
-	return g.known(products, allOneTime)
+	return g.knownOneTime(products)
 }
 
-// known is the same from the copy that is there.
-func (g *Gateway) known(products []string, allOneTime bool) bool {
+// knownOneTime is the same from the copy that is there.
+func (g *Gateway) knownOneTime(products []string) (n int) {
 	g.catalog.mu.Lock()
 	offers := g.catalog.offers
 	g.catalog.mu.Unlock()
-	oneTime := 0
 	for _, id := range products {
 		if slices.ContainsFunc(offers, func(o Offer) bool { return o.ID == id && !o.IsRecurring }) {
-			oneTime++
+			n++
 		}
 	}
-	if allOneTime {
-		return oneTime == len(products)
-	}
-	return oneTime > 0
+	return n
 }

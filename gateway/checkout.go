@@ -144,8 +144,8 @@ func (g *Gateway) addBuyer(ctx context.Context, v *Visitor, p *Purchase, body *p
 	if err != nil {
 		return err
 	}
-	recurring := !sale.Several && !g.sells(ctx, p.Products, false)
-	if recurring && !ownsAll(account, billed) && !g.sells(ctx, p.Products, true) {
+	recurring := !sale.Several && g.oneTime(ctx, p.Products) == 0
+	if recurring && !ownsAll(account, billed) {
 		// Somebody else's subscription stands under this customer, and Polar
 		// sells it no second one.
 		return ErrNotLinked
@@ -176,7 +176,7 @@ func ownsAll(a *entitlement.Account, ids []string) bool {
 // a user, as far as is known without asking Polar, and what the user can do
 // about it.
 func (g *Gateway) Blocked(a *entitlement.Account, products []string) (step entitlement.NextStep, blocked bool) {
-	sale := entitlement.Sale{Products: products, Several: g.sales.Several, OneTime: g.known(products, true)}
+	sale := entitlement.Sale{Products: products, Several: g.sales.Several, OneTime: g.knownOneTime(products) == len(products)}
 	found, step := a.Obstacle(&sale, g.Rules(), g.Now())
 	return step, found != ""
 }
@@ -188,7 +188,7 @@ func (g *Gateway) obstacle(ctx context.Context, user string, sale *entitlement.S
 		return nil, err
 	}
 	found, step := account.Obstacle(sale, g.Rules(), g.Now())
-	if found != "" && g.sells(ctx, sale.Products, true) {
+	if found != "" && g.oneTime(ctx, sale.Products) == len(sale.Products) {
 		sale.OneTime = true // besides a subscription, Polar sells these
 		found, step = account.Obstacle(sale, g.Rules(), g.Now())
 	}

@@ -89,6 +89,17 @@ const maxPurchases = 1000
 // readPurchases reads the subscriptions and orders of a customer, and tells
 // which subscriptions there are that stand in the way of another.
 func (g *Gateway) readPurchases(ctx context.Context, customer string) (billed []string, err error) {
+	return g.readBought(ctx, polar.SubscriptionFilter{CustomerID: customer}, polar.OrderFilter{CustomerID: customer})
+}
+
+// readMarked reads what carries the user's mark, under whatever customer.
+func (g *Gateway) readMarked(ctx context.Context, user string) error {
+	marked := map[string]string{MarkField: mark(g.owner.MarkKey, user)}
+	_, err := g.readBought(ctx, polar.SubscriptionFilter{Metadata: marked}, polar.OrderFilter{Metadata: marked, BillingType: "one_time"})
+	return err
+}
+
+func (g *Gateway) readBought(ctx context.Context, s polar.SubscriptionFilter, o polar.OrderFilter) (billed []string, err error) {
 	client, err := g.ask()
 	if err != nil {
 		return nil, err
@@ -96,7 +107,7 @@ func (g *Gateway) readPurchases(ctx context.Context, customer string) (billed []
 	both, inner := errgroup.WithContext(ctx)
 	both.Go(func() error {
 		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Subscription], error) {
-			return client.ListSubscriptions(ctx, polar.SubscriptionFilter{CustomerID: customer}, p)
+			return client.ListSubscriptions(ctx, s, p)
 		}
 		return readAll(inner, g, list, "-started_at", func(r *reader, s polar.Subscription) error {
 			if entitlement.Status(s.Status).Billed() {
@@ -107,7 +118,7 @@ func (g *Gateway) readPurchases(ctx context.Context, customer string) (billed []
 	})
 	both.Go(func() error {
 		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Order], error) {
-			return client.ListOrders(ctx, polar.OrderFilter{CustomerID: customer}, p)
+			return client.ListOrders(ctx, o, p)
 		}
 		err := readAll(inner, g, list, "-created_at", (*reader).order)
 		if errors.Is(err, polar.ErrScope) {
@@ -116,30 +127,8 @@ func (g *Gateway) readPurchases(ctx context.Context, customer string) (billed []
 		}
 		return err
 	})
-	return billed, both.Wait()
-}
-
-// readMarked reads what carries the user's mark, under whatever customer.
-func (g *Gateway) readMarked(ctx context.Context, user string) error {
-	marked := map[string]string{MarkField: mark(g.owner.MarkKey, user)}
-	both, inner := errgroup.WithContext(ctx)
-	both.Go(func() error {
-		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Subscription], error) {
-			return g.client.ListSubscriptions(ctx, polar.SubscriptionFilter{Metadata: marked}, p)
-		}
-		return readAll(inner, g, list, "-started_at", (*reader).subscription)
-	})
-	both.Go(func() error {
-		list := func(ctx context.Context, p polar.Paging) (polar.Page[polar.Order], error) {
-			return g.client.ListOrders(ctx, polar.OrderFilter{Metadata: marked, BillingType: "one_time"}, p)
-		}
-		err := readAll(inner, g, list, "-created_at", (*reader).order)
-		if errors.Is(err, polar.ErrScope) {
-			return nil
-		}
-		return err
-	})
-	return both.Wait()
+	err = both.Wait() // by itself: what it waits for is written meanwhile
+	return billed, err
 }
 
 // readAll reads a list to its end and makes it in force.

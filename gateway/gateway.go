@@ -125,7 +125,7 @@ func New(c Config) (*Gateway, error) {
 		onGlance:   c.OnGlance,
 		onEndpoint: c.OnEndpoint,
 		secrets:    c.WebhookSecrets,
-		sync:       syncer{wanted: make(chan struct{}, 1), running: make(chan struct{}, 1)},
+		sync:       syncer{running: make(chan struct{}, 1)},
 		lookUps:    lookUps{strangers: pace{most: strangersPerMinute, span: time.Minute}},
 		logger:     c.Logger,
 		local:      c.Now,

@@ -179,12 +179,11 @@ func (g *Gateway) lookUp(ctx context.Context, a *entitlement.Account, why doubt)
 // readUser reads what a user has: by external id, by our mark, and by the ids
 // of what we hold.
 func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doubt) error {
-	client := g.background()
 	group, inner := errgroup.WithContext(ctx)
 	read := func(s polar.SubscriptionFilter, o polar.OrderFilter) {
 		o.BillingType = "one_time"
-		group.Go(func() error { return g.readSubscriptions(inner, client, s) })
-		group.Go(func() error { return g.readOneTime(inner, client, o) })
+		group.Go(func() error { return g.readSubscriptions(inner, s) })
+		group.Go(func() error { return g.readOneTime(inner, o) })
 	}
 	if why.stranger || why.over {
 		read(polar.SubscriptionFilter{ExternalCustomerID: a.User}, polar.OrderFilter{ExternalCustomerID: a.User})
@@ -197,18 +196,18 @@ func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doub
 		for s := range a.CurrentSubscriptions() {
 			// That Polar does not know it is no answer about the user: a sync
 			// finds out what it means.
-			group.Go(func() error { return g.readSubscription(inner, client, s.ID) })
+			group.Go(func() error { return g.readSubscription(inner, s.ID) })
 		}
 		for i := range a.Grants {
 			if id := a.Grants[i].SubscriptionID; id != "" && a.Orphan(i) {
-				group.Go(func() error { return g.readSubscription(inner, client, id) })
+				group.Go(func() error { return g.readSubscription(inner, id) })
 			}
 		}
 	}
 	if g.usesBenefits() {
 		for i := range a.Customers {
 			if c := &a.Customers[i]; c.DeletedAt.IsZero() {
-				group.Go(func() error { return g.readGrants(inner, client, polar.BenefitGrantFilter{CustomerID: c.ID}) })
+				group.Go(func() error { return g.readGrants(inner, polar.BenefitGrantFilter{CustomerID: c.ID}) })
 			}
 		}
 	}
@@ -224,16 +223,16 @@ func (g *Gateway) usesBenefits() bool {
 	return false
 }
 
-func (g *Gateway) readSubscription(ctx context.Context, client *polar.Client, id string) error {
-	a, err := client.GetSubscription(ctx, id)
+func (g *Gateway) readSubscription(ctx context.Context, id string) error {
+	a, err := g.background().GetSubscription(ctx, id)
 	if err != nil {
 		return err
 	}
 	return g.learn(ctx, a.AsOf, func(r *reader) error { return r.subscription(a.Item) })
 }
 
-func (g *Gateway) readSubscriptions(ctx context.Context, client *polar.Client, f polar.SubscriptionFilter) error {
-	for page, err := range polar.Pages(ctx, client.ListSubscriptions, f, polar.Paging{}) {
+func (g *Gateway) readSubscriptions(ctx context.Context, f polar.SubscriptionFilter) error {
+	for page, err := range polar.Pages(ctx, g.background().ListSubscriptions, f, polar.Paging{}) {
 		if err != nil {
 			return err
 		}
@@ -246,8 +245,8 @@ func (g *Gateway) readSubscriptions(ctx context.Context, client *polar.Client, f
 
 // readOneTime reads one-time orders, and the refunds that can end them, as far
 // as the access token may.
-func (g *Gateway) readOneTime(ctx context.Context, client *polar.Client, f polar.OrderFilter) error {
-	for page, err := range polar.Pages(ctx, client.ListOrders, f, polar.Paging{}) {
+func (g *Gateway) readOneTime(ctx context.Context, f polar.OrderFilter) error {
+	for page, err := range polar.Pages(ctx, g.background().ListOrders, f, polar.Paging{}) {
 		if errors.Is(err, polar.ErrScope) {
 			return nil
 		}
@@ -258,7 +257,7 @@ func (g *Gateway) readOneTime(ctx context.Context, client *polar.Client, f polar
 			return err
 		}
 		for i := range page.Items {
-			refunds, err := client.ListRefunds(ctx, polar.RefundFilter{OrderID: page.Items[i].ID}, polar.Paging{Limit: 100})
+			refunds, err := g.background().ListRefunds(ctx, polar.RefundFilter{OrderID: page.Items[i].ID}, polar.Paging{Limit: 100})
 			if errors.Is(err, polar.ErrScope) {
 				break
 			}
@@ -273,8 +272,8 @@ func (g *Gateway) readOneTime(ctx context.Context, client *polar.Client, f polar
 	return nil
 }
 
-func (g *Gateway) readGrants(ctx context.Context, client *polar.Client, f polar.BenefitGrantFilter) error {
-	for page, err := range polar.Pages(ctx, client.ListBenefitGrants, f, polar.Paging{}) {
+func (g *Gateway) readGrants(ctx context.Context, f polar.BenefitGrantFilter) error {
+	for page, err := range polar.Pages(ctx, g.background().ListBenefitGrants, f, polar.Paging{}) {
 		if errors.Is(err, polar.ErrScope) {
 			return nil
 		}
@@ -286,26 +285,4 @@ func (g *Gateway) readGrants(ctx context.Context, client *polar.Client, f polar.
 		}
 	}
 	return nil
-}
-
-// seenIDs are the objects that lists had. UUIDs are held as 16 bytes.
-type seenIDs struct {
-	mu  sync.Mutex
-	ids map[[16]byte]struct{}
-}
-
-func (s *seenIDs) add(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ids == nil {
-		s.ids = make(map[[16]byte]struct{})
-	}
-	s.ids[digest(id)] = struct{}{}
-}
-
-func (s *seenIDs) has(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, ok := s.ids[digest(id)]
-	return ok
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -511,8 +512,8 @@ func TestArriveBehindTheReplica(t *testing.T) {
 
 // What is known is not asked again, and what was over before is not waited for.
 func TestArriveCosts(t *testing.T) {
-	calls := 0
-	s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls++ } })
+	var calls atomic.Int64
+	s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls.Add(1) } })
 	c := s.opens(adaVisits(), s.pro.ID)
 	s.pays(c, "")
 	customer, _ := s.box.CustomerByExternalID(ada)
@@ -520,34 +521,34 @@ func TestArriveCosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.sleeps = func(time.Duration) error { return nil }
-	calls = 0
+	calls.Store(0)
 	s.arrives(c, ArrivedNothing)
-	if calls != 3 {
-		t.Errorf("%d calls", calls)
+	if calls.Load() != 3 {
+		t.Errorf("%d calls", calls.Load())
 	}
 	// The webhook was faster: nobody is asked.
 	other := s.opens(Visitor{User: grace}, s.pro.ID)
 	s.pays(other, "grace@example.com")
 	s.arrives(other, ArrivedOpen)
-	calls = 0
+	calls.Store(0)
 	s.arrives(other, ArrivedOpen)
-	if calls != 0 {
-		t.Errorf("%d calls for what is open", calls)
+	if calls.Load() != 0 {
+		t.Errorf("%d calls for what is open", calls.Load())
 	}
 }
 
 // A page that is reloaded for ever costs nothing more.
 func TestPaceOfArrivals(t *testing.T) {
-	calls := 0
-	s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls++ } })
+	var calls atomic.Int64
+	s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls.Add(1) } })
 	c := s.opens(adaVisits(), s.pro.ID)
 	for range arrivalsPerMinute {
 		s.arrives(c, ArrivedPending)
 	}
-	calls = 0
+	calls.Store(0)
 	s.arrives(c, ArrivedPending)
-	if calls != 0 {
-		t.Errorf("%d calls at the thirty-first time", calls)
+	if calls.Load() != 0 {
+		t.Errorf("%d calls at the thirty-first time", calls.Load())
 	}
 }
 

@@ -2,13 +2,10 @@ package gateway
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -61,7 +58,6 @@ const (
 // syncer is what a gateway knows of its syncs.
 type syncer struct {
 	running chan struct{} // has a place for the one that runs
-	wanted  chan struct{}
 
 	mu       sync.Mutex
 	last     SyncReport // the last whole one; zero Began: none yet
@@ -115,7 +111,7 @@ var syncSteps = []syncStep{
 }
 
 // keepInSync runs until the context ends: the first sync at once, the others on
-// schedule or demand, and between them a glance at what changes most.
+// schedule, and between them a glance at what changes most.
 func (g *Gateway) keepInSync(ctx context.Context) {
 	for {
 		due := g.untilSync()
@@ -125,12 +121,9 @@ func (g *Gateway) keepInSync(ctx context.Context) {
 			timer.Stop()
 			g.rememberSync()
 			return
-		case <-g.sync.wanted:
-			timer.Stop()
-			_, _ = g.Sync(ctx) // it is logged, and tried again
 		case <-timer.C:
 			if due <= glanceEvery {
-				_, _ = g.Sync(ctx)
+				_, _ = g.Sync(ctx) // it is logged, and tried again
 			} else if g.breaker.allows(g.local()) {
 				g.glance(ctx)
 			}
@@ -156,14 +149,6 @@ func (g *Gateway) rememberSync() {
 	}
 	if err != nil {
 		g.logger.Warn("the time of the last sync could not be written", zap.Error(err))
-	}
-}
-
-// WantSync asks for a sync soon.
-func (g *Gateway) WantSync() {
-	select {
-	case g.sync.wanted <- struct{}{}:
-	default: // it is wanted already
 	}
 }
 
@@ -281,9 +266,6 @@ func (g *Gateway) beginSync(ctx context.Context) (*syncRun, error) {
 				zap.String("step", syncSteps[run.Step].name), zap.Int("objects", run.Objects))
 		}
 	}
-	g.sync.mu.Lock()
-	g.sync.progress = run
-	g.sync.mu.Unlock()
 	return run, nil
 }
 
@@ -299,10 +281,13 @@ func (g *Gateway) newRun(ctx context.Context) (*syncRun, error) {
 			return nil, err
 		}
 	}
-	return &syncRun{Began: g.Now(), local: g.local(), first: !g.synced(), skipped: map[string]bool{}}, nil
+	return &syncRun{Began: g.Now(), local: g.local(), first: !g.synced(), seen: seenIDs{}, skipped: map[string]bool{}}, nil
 }
 
 func (g *Gateway) runSync(ctx context.Context, run *syncRun) error {
+	g.sync.mu.Lock()
+	g.sync.progress = run
+	g.sync.mu.Unlock()
 	for run.Step < len(syncSteps) {
 		step := &syncSteps[run.Step]
 		facts, next, done, err := step.read(g, ctx, run)
@@ -406,15 +391,6 @@ func (g *Gateway) endSync(ctx context.Context, run *syncRun) error {
 		g.logger.Warn("what is long over could not be removed", zap.Error(err))
 	}
 	return nil
-}
-
-// digest is an id in 16 bytes: a UUID as it is.
-func digest(id string) (d [16]byte) {
-	if raw, err := hex.DecodeString(strings.ReplaceAll(id, "-", "")); err == nil && len(raw) == 16 {
-		return [16]byte(raw)
-	}
-	sum := sha256.Sum256([]byte(id))
-	return [16]byte(sum[:16])
 }
 
 // background is the client for work that nobody waits for.

@@ -262,7 +262,7 @@ func (g *Gateway) askForGoneOthers(ctx context.Context, run *syncRun, missing fu
 	if err != nil || !g.usesBenefits() || run.skipped["benefit grants"] {
 		return err
 	}
-	asked := make(map[string]*seenIDs)
+	asked := make(map[string]seenIDs)
 	return g.store.EachGrant(ctx, func(grant *entitlement.Grant) error {
 		if !grant.Granted || grant.Revoked || !missing(grant.Version, grant.ID) {
 			return nil
@@ -286,8 +286,8 @@ func (g *Gateway) askForGoneOthers(ctx context.Context, run *syncRun, missing fu
 }
 
 // grantsOf reads a customer's grants and tells which there are.
-func (g *Gateway) grantsOf(ctx context.Context, run *syncRun, customer string) (*seenIDs, error) {
-	found := &seenIDs{}
+func (g *Gateway) grantsOf(ctx context.Context, run *syncRun, customer string) (seenIDs, error) {
+	found := seenIDs{}
 	filter := polar.BenefitGrantFilter{CustomerID: customer}
 	for page, err := range polar.Pages(ctx, g.background().ListBenefitGrants, filter, polar.Paging{}) {
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,10 +150,7 @@ func TestReplicaLagClosesNothing(t *testing.T) {
 
 // A first sync that is interrupted goes on where it was.
 func TestFirstSyncGoesOn(t *testing.T) {
-	fail := 0
-	s := newShop(t, box.Options{}, func(c *Config) {
-		c.OnCall = func(polar.Call) { fail-- }
-	})
+	s := newShop(t, box.Options{})
 	for i := range 250 {
 		if _, err := s.box.Buy(fmt.Sprint("usr_", i), fmt.Sprintf("u%d@example.com", i), s.pro.ID); err != nil {
 			t.Fatal(err)
@@ -193,19 +191,31 @@ func TestOutage(t *testing.T) {
 		"500 in HTML": {HTML: true}, "refuses": {Refuse: true}, "limits": {Limit: 30},
 	} {
 		t.Run(name, func(t *testing.T) {
-			calls := 0
-			s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls++ } }).connect()
+			var calls atomic.Int64
+			s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls.Add(1) } }).connect()
 			s.pays(s.opens(adaVisits(), s.pro.ID), "")
 			s.box.Settle()
 			s.sync()
+			s.opens(Visitor{User: "usr_buyer"}, s.pro.ID)
+			s.sleeps = func(time.Duration) error { return nil }
 			s.box.SetTrouble(trouble)
-			s.g.breaker = breaker{failures: breakAfter, due: s.box.Now().Add(time.Hour)} // it has been down
-			calls = 0
+			// Each asks Polar, in vain.
+			s.confirms("usr_buyer", "pro", false, entitlement.ReasonUnavailable)
+			for range breakAfter {
+				if _, err := s.g.Sync(t.Context()); err == nil {
+					t.Error("synced with a Polar that is down")
+				}
+			}
+			if s.g.breaker.allows(s.box.Now()) {
+				t.Error("a dead Polar is asked on")
+			}
+			s.g.breaker.due = s.box.Now().Add(2 * day) // that is how long it is left alone
+			calls.Store(0)
 			s.box.Advance(day)
 			s.confirms(ada, "pro", true, entitlement.ReasonActive)
 			s.confirms("usr_nobody", "pro", false, entitlement.ReasonNoSubscription) // synced: nobody is nobody
-			if calls != 0 {
-				t.Errorf("%d calls", calls)
+			if calls.Load() != 0 {
+				t.Errorf("%d calls", calls.Load())
 			}
 		})
 	}
@@ -273,23 +283,23 @@ func TestColdStart(t *testing.T) {
 
 // Free users who hammer a paid page cost nothing; buyers are looked up, once.
 func TestLookUpsAreFew(t *testing.T) {
-	calls := 0
-	s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls++ } })
+	var calls atomic.Int64
+	s := newShop(t, box.Options{}, func(c *Config) { c.OnCall = func(polar.Call) { calls.Add(1) } })
 	s.sync()
-	calls = 0
+	calls.Store(0)
 	for range 50 {
 		s.confirms("usr_free", "pro", false, entitlement.ReasonNoSubscription)
 	}
-	if calls != 0 {
-		t.Errorf("%d calls for a free user", calls)
+	if calls.Load() != 0 {
+		t.Errorf("%d calls for a free user", calls.Load())
 	}
 	c := s.opens(adaVisits(), s.pro.ID)
-	calls = 0
+	calls.Store(0)
 	for range 50 {
 		s.confirms(ada, "pro", false, entitlement.ReasonNoSubscription)
 	}
-	if calls == 0 || calls > 6 {
-		t.Errorf("%d calls for a buyer", calls)
+	if calls.Load() == 0 || calls.Load() > 6 {
+		t.Errorf("%d calls for a buyer", calls.Load())
 	}
 	s.pays(c, "")
 	s.confirms(ada, "pro", false, entitlement.ReasonNoSubscription) // asked a moment ago

@@ -153,7 +153,7 @@ func (g *Gateway) Link(ctx context.Context, user, customer string, o LinkOptions
 
 // linkAtPolar gives a customer its user's id where it has none.
 func (g *Gateway) linkAtPolar(ctx context.Context, user, customer string, dry bool) (ExternalID, error) {
-	client := g.client.Background()
+	client := g.background()
 	a, err := client.GetCustomer(ctx, customer)
 	switch {
 	case errors.Is(err, polar.ErrNotFound), errors.Is(err, polar.ErrInvalid), err == nil && a.Item.DeletedAt != nil:
@@ -182,17 +182,16 @@ func (g *Gateway) linkAtPolar(ctx context.Context, user, customer string, dry bo
 
 // readCustomer reads what a customer has bought, so that a link opens at once.
 func (g *Gateway) readCustomer(ctx context.Context, customer string) error {
-	client := g.client.Background()
-	if err := g.readSubscriptions(ctx, client, polar.SubscriptionFilter{CustomerID: customer}); err != nil {
+	if err := g.readSubscriptions(ctx, polar.SubscriptionFilter{CustomerID: customer}); err != nil {
 		return err
 	}
-	if err := g.readOneTime(ctx, client, polar.OrderFilter{CustomerID: customer, BillingType: "one_time"}); err != nil {
+	if err := g.readOneTime(ctx, polar.OrderFilter{CustomerID: customer, BillingType: "one_time"}); err != nil {
 		return err
 	}
 	if !g.usesBenefits() {
 		return nil
 	}
-	return g.readGrants(ctx, client, polar.BenefitGrantFilter{CustomerID: customer})
+	return g.readGrants(ctx, polar.BenefitGrantFilter{CustomerID: customer})
 }
 
 // Forget removes all that is held about a user. It says how many records that
