@@ -72,7 +72,7 @@ type Call struct {
 // use.
 type Client struct {
 	base, token, version string
-	background           bool
+	rank                 rank
 	transport            http.RoundTripper
 	timeout              time.Duration
 	limiter              *Limiter
@@ -157,7 +157,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 // limiter's background budget and let all others go first.
 func (c *Client) Background() *Client {
 	view := *c
-	view.background = true
+	view.rank = rankBackground
+	return &view
+}
+
+// Prompt is the same client for background calls that somebody may wait for:
+// they use the background budget too, and go before the others.
+func (c *Client) Prompt() *Client {
+	view := *c
+	view.rank = rankPrompt
 	return &view
 }
 
@@ -357,16 +365,29 @@ func (c *Client) note(done Call, failure *APIError) {
 
 // awaitTurn waits for the limiter. A customer's token has a limit of its own.
 func (c *Client) awaitTurn(ctx context.Context, r *request) *APIError {
+	if c.limiter == nil || r.portal {
+		if ctx.Err() != nil {
+			return r.ended(ctx)
+		}
+		return nil
+	}
+	queued := false
+	defer func() {
+		if queued {
+			c.limiter.queue(-1)
+		}
+	}()
 	for {
 		if ctx.Err() != nil {
 			return r.ended(ctx)
 		}
-		if c.limiter == nil || r.portal {
-			return nil
-		}
-		t := c.limiter.ask(c.now(), c.background)
+		t := c.limiter.ask(c.now(), c.rank)
 		if t.wait <= 0 {
 			return nil
+		}
+		if c.rank == rankPrompt && !t.probing && !queued {
+			queued = true
+			c.limiter.queue(1)
 		}
 		if !fits(ctx, t.wait) {
 			t.giveBack(c.now())

@@ -27,45 +27,76 @@ const (
 //
 // Calls that a user waits for may use all of it, in the order they come.
 // Background calls have a budget of their own, and go only while a quarter of
-// the whole is free, so that they never stand in a user's way.
+// the whole is free, so that they never stand in a user's way. Among them the
+// prompt ones go first, and find half of the budget's burst free.
 type Limiter struct {
 	mu         sync.Mutex
 	all        *rate.Limiter
 	background *rate.Limiter
 	reserve    float64
+	prompt     int       // prompt calls that wait
 	paused     time.Time // Polar said: not before
 	accepted   time.Time // when Polar last took the token
 	tried      time.Time // when the last call went
 }
 
+// rank says who goes first.
+type rank int8
+
+const (
+	rankUser   rank = iota // a user waits for it
+	rankPrompt             // background, but somebody may wait
+	rankBackground
+)
+
 // NewLimiter takes requests per minute: Polar's limit, and the part of it that
 // background calls may use.
 func NewLimiter(perMinute, backgroundPerMinute int) *Limiter {
 	perMinute = max(perMinute, 1)
-	backgroundPerMinute = min(max(backgroundPerMinute, 1), perMinute)
-	// Polar counts in windows. A burst of a tenth on top of a steady flow stays
-	// close to the limit; 429 corrects the rest.
-	burst := max(perMinute/10, 1)
-	return &Limiter{
-		all:        rate.NewLimiter(rate.Limit(float64(perMinute)/60), burst),
-		background: rate.NewLimiter(rate.Limit(float64(backgroundPerMinute)/60), max(backgroundPerMinute/10, 1)),
-		reserve:    float64(burst) / 4,
+	l := &Limiter{
+		all:        rate.NewLimiter(bucket(perMinute)),
+		background: rate.NewLimiter(bucket(min(max(backgroundPerMinute, 1), perMinute))),
 	}
+	l.reserve = float64(l.all.Burst()) / 4
+	return l
+}
+
+// bucket is a bucket that lets no more than so many through in any minute: a
+// tenth at once, the others in a steady flow.
+func bucket(perMinute int) (rate.Limit, int) {
+	burst := max(perMinute/10, 1)
+	return rate.Limit(max(perMinute-burst, 1)) / 60, burst
 }
 
 // SetBackground changes what background calls may use, in requests a minute.
 func (l *Limiter) SetBackground(perMinute int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	perMinute = max(perMinute, 1)
-	l.background.SetLimit(rate.Limit(float64(perMinute) / 60))
-	l.background.SetBurst(max(perMinute/10, 1))
+	limit, burst := bucket(max(perMinute, 1))
+	l.background.SetLimit(limit)
+	l.background.SetBurst(burst)
+}
+
+// Crowded says whether prompt calls wait for a limit: whoever waits for one of
+// them waits for us, and not for Polar.
+func (l *Limiter) Crowded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.prompt > 0
+}
+
+// queue counts a prompt call that begins (1) or ends (-1) to wait.
+func (l *Limiter) queue(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.prompt += n
 }
 
 // turn is a place in the queue: when wait is over the call may go, or, if it
 // has no reservation, ask again.
 type turn struct {
 	wait        time.Duration
+	probing     bool // it waits for Polar's answer to another call, not for a limit
 	reservation *rate.Reservation
 }
 
@@ -77,7 +108,7 @@ func (t turn) giveBack(now time.Time) {
 }
 
 // ask is one call's request to go now.
-func (l *Limiter) ask(now time.Time, background bool) turn {
+func (l *Limiter) ask(now time.Time, r rank) turn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if wait := l.paused.Sub(now); wait > 0 {
@@ -85,12 +116,19 @@ func (l *Limiter) ask(now time.Time, background bool) turn {
 	}
 	if now.Sub(l.accepted) >= forgetsToken {
 		if wait := l.tried.Add(probeEvery).Sub(now); wait > 0 {
-			return turn{wait: min(wait, askAgain)}
+			return turn{wait: min(wait, askAgain), probing: true}
 		}
 	}
-	if background {
+	if r != rankUser {
+		needed := 1.0
+		if r == rankBackground {
+			if l.prompt > 0 {
+				return turn{wait: askAgain}
+			}
+			needed += float64(l.background.Burst() / 2)
+		}
 		// No place in the queue: whoever waits for a user comes first each time.
-		wait := max(untilHas(l.all, now, l.reserve+1), untilHas(l.background, now, 1))
+		wait := max(untilHas(l.all, now, l.reserve+1), untilHas(l.background, now, needed))
 		if wait > 0 {
 			return turn{wait: wait}
 		}

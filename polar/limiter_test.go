@@ -27,28 +27,79 @@ func ask(t *testing.T, c *polar.Client) {
 	}
 }
 
+// TestLimiterKeepsToTheLimit: no minute has more calls than it may, the first
+// one included, and nearly as many.
 func TestLimiterKeepsToTheLimit(t *testing.T) {
-	local := newClock()
-	c := warm(t, local, polar.NewLimiter(500, 120))
-	start := local.now()
-	for range 1000 {
-		ask(t, c)
-	}
-	if took := local.now().Sub(start); took < 113*time.Second || took > 121*time.Second {
-		t.Errorf("1000 calls took %s, want about two minutes", took)
+	for _, limit := range []int{1, 9, 10, 100, 120, 500} {
+		user, background := newClock(), newClock()
+		for who, at := range map[*clock]*polar.Client{
+			user:       warm(t, user, polar.NewLimiter(limit, 1)),
+			background: warm(t, background, polar.NewLimiter(1_000_000, limit)).Background(),
+		} {
+			var calls []time.Time
+			for range 4 * limit {
+				ask(t, at)
+				calls = append(calls, who.now())
+			}
+			for i := limit; i < len(calls); i++ {
+				if span := calls[i].Sub(calls[i-limit]); span < time.Minute {
+					t.Fatalf("%d: %d calls in %s", limit, limit+1, span)
+				}
+			}
+			if took := calls[len(calls)-1].Sub(calls[0]); took > 5*time.Minute {
+				t.Errorf("%d: %d calls took %s", limit, len(calls), took)
+			}
+		}
 	}
 }
 
-func TestLimiterBackgroundBudget(t *testing.T) {
+// TestLimiterPromptFirst: what somebody may wait for finds a place although
+// background calls use all they can get, and goes before those that wait.
+func TestLimiterPromptFirst(t *testing.T) {
 	local := newClock()
-	c := warm(t, local, polar.NewLimiter(500, 120)).Background()
-	start := local.now()
-	for range 240 {
+	limiter := polar.NewLimiter(500, 120) // a burst of 12
+	c := warm(t, local, limiter).Background()
+	for range 100 {
 		ask(t, c)
 	}
-	if took := local.now().Sub(start); took < 113*time.Second || took > 122*time.Second {
-		t.Errorf("240 background calls took %s, want about two minutes", took)
+	before := local.now()
+	for range 6 {
+		ask(t, c.Prompt())
 	}
+	if waited := local.now().Sub(before); waited != 0 {
+		t.Errorf("prompt calls waited %s", waited)
+	}
+	server, _ := serve(t, reply{body: aSubscription})
+	asked := make(chan struct{})
+	waits := newClient(t, polar.ClientConfig{
+		BaseURL: server.URL, Now: local.now, Limiter: limiter,
+		Sleep: func(ctx context.Context, _ time.Duration) error {
+			asked <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		},
+	}).Prompt()
+	if limiter.Crowded() {
+		t.Error("crowded by nobody")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var prompt sync.WaitGroup
+	prompt.Go(func() { _, _ = waits.GetSubscription(ctx, anID) })
+	<-asked
+	if !limiter.Crowded() {
+		t.Error("nobody waits")
+	}
+	_ = local.sleep(ctx, time.Minute) // now there are places
+	short, stop := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer stop()
+	_, err := c.GetSubscription(short, anID)
+	wantKinds(t, err, polar.ErrRateLimited)
+	cancel()
+	prompt.Wait()
+	if limiter.Crowded() {
+		t.Error("crowded by who has left")
+	}
+	ask(t, c)
 }
 
 // TestLimiterUsersFirst: background calls leave a reserve, so that a user's
@@ -79,13 +130,13 @@ func TestLimiterUsersFirst(t *testing.T) {
 // long it would have been, and its place is given back.
 func TestLimiterSaysSo(t *testing.T) {
 	local := newClock()
-	c := warm(t, local, polar.NewLimiter(6, 1)) // one each ten seconds
+	c := warm(t, local, polar.NewLimiter(6, 1)) // one each twelve seconds
 	for range 50 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		_, err := c.GetSubscription(ctx, anID)
 		cancel()
 		wantKinds(t, err, polar.ErrRateLimited)
-		if e := apiError(t, err); e.Status != 0 || e.RetryAfter < 9*time.Second || e.RetryAfter > 10*time.Second {
+		if e := apiError(t, err); e.Status != 0 || e.RetryAfter < 11*time.Second || e.RetryAfter > 12*time.Second {
 			t.Fatalf("status %d, again in %s", e.Status, e.RetryAfter)
 		}
 	}
