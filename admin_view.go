@@ -41,6 +41,8 @@ type planView struct {
 	Name     string `json:"name"`
 	Products int    `json:"products"`
 	Benefits int    `json:"benefits"`
+	// Dead: Polar knows none of its products.
+	Dead bool `json:"dead"`
 }
 
 type storeView struct {
@@ -67,6 +69,8 @@ type progressView struct {
 	Step  string `json:"step"`
 	At    int    `json:"at"`
 	Of    int    `json:"of"`
+
+	Objects int `json:"objects"` // read so far
 }
 
 type reportView struct {
@@ -77,6 +81,8 @@ type reportView struct {
 	Missing int     `json:"missing"`
 	Wrong   int     `json:"wrong"`
 	Extra   int     `json:"extra"`
+
+	Unreadable int `json:"unreadable"`
 }
 
 type polarView struct {
@@ -87,8 +93,18 @@ type polarView struct {
 }
 
 type webhookView struct {
-	Taken bool              `json:"taken"`
-	Last  map[string]moment `json:"last"`
+	Taken    bool              `json:"taken"`
+	Last     map[string]moment `json:"last"`
+	Endpoint endpointView      `json:"endpoint"`
+}
+
+// endpointView is the webhook endpoint at Polar.
+type endpointView struct {
+	Checked moment   `json:"checked"` // null: not yet, or the token may not ask
+	URL     string   `json:"url"`
+	Problem string   `json:"problem"` // empty: none
+	Lacking []string `json:"lacking"` // event types
+	Failed  int      `json:"failed"`  // deliveries within the last hour
 }
 
 func viewStatus(s gateway.Status, now time.Time) statusView {
@@ -103,7 +119,7 @@ func viewStatus(s gateway.Status, now time.Time) statusView {
 			Failures: s.Sync.Failures, Error: sentenceOf(s.Sync.Error),
 		},
 		Polar:    polarView{CanAsk: s.CanAsk, Reachable: s.Reachable, VersionGone: s.VersionGone},
-		Webhooks: webhookView{Taken: s.TakesWebhooks, Last: make(map[string]moment)},
+		Webhooks: webhookView{Taken: s.TakesWebhooks, Last: make(map[string]moment), Endpoint: viewEndpoint(&s.Endpoint)},
 	}
 	for _, p := range s.Plans {
 		v.Plans = append(v.Plans, planView(p))
@@ -115,7 +131,7 @@ func viewStatus(s gateway.Status, now time.Time) statusView {
 		v.Sync.Last = new(viewReport(&s.Sync.Last))
 	}
 	if s.Sync.Step != "" {
-		v.Sync.Running = &progressView{at(s.Sync.Began), s.Sync.Step, s.Sync.StepOf[0], s.Sync.StepOf[1]}
+		v.Sync.Running = &progressView{at(s.Sync.Began), s.Sync.Step, s.Sync.StepOf[0], s.Sync.StepOf[1], s.Sync.Objects}
 	}
 	if s.OffsetKnown {
 		v.Polar.Ahead = new(s.Offset.Seconds())
@@ -126,6 +142,10 @@ func viewStatus(s gateway.Status, now time.Time) statusView {
 	return v
 }
 
+func viewEndpoint(h *gateway.EndpointHealth) endpointView {
+	return endpointView{at(h.Checked), h.URL, string(h.Problem), append([]string{}, h.Lacking...), h.Failed}
+}
+
 func sentenceOf(err error) string {
 	if err == nil {
 		return ""
@@ -134,7 +154,7 @@ func sentenceOf(err error) string {
 }
 
 func viewReport(r *gateway.SyncReport) reportView {
-	return reportView{at(r.Began), at(r.Ended), r.Took.Seconds(), r.Objects, r.Missing, r.Wrong, r.Extra}
+	return reportView{at(r.Began), at(r.Ended), r.Took.Seconds(), r.Objects, r.Missing, r.Wrong, r.Extra, r.Unreadable}
 }
 
 type decisionView struct {

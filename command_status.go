@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -29,6 +30,9 @@ func (s *statusView) table(w io.Writer) {
 	row(w, "server", s.Server)
 	for _, p := range s.Plans {
 		row(w, "plan", fmt.Sprintf("%s: products %d, benefits %d", p.Name, p.Products, p.Benefits))
+		if p.Dead {
+			row(w, "  error", "Polar knows none of its products: check their ids, and whether they are of production or sandbox")
+		}
 	}
 	row(w, "store", fmt.Sprintf("%s, %d bytes, %d accounts in memory", s.Store.Path, s.Store.Bytes, s.Store.Accounts))
 	for _, kind := range sortedKeys(s.Store.Objects) {
@@ -47,6 +51,22 @@ func (s *statusView) table(w io.Writer) {
 	}
 	for _, kind := range sortedKeys(s.Webhooks.Last) {
 		row(w, "webhook "+kind, s.Webhooks.Last[kind])
+	}
+	s.Webhooks.Endpoint.table(w)
+}
+
+func (e *endpointView) table(w io.Writer) {
+	if e.Checked.IsZero() {
+		return
+	}
+	row(w, "webhook endpoint", orDefault(e.URL, "none"))
+	row(w, "  checked", e.Checked)
+	row(w, "  problem", orDefault(e.Problem, "none"))
+	if len(e.Lacking) > 0 {
+		row(w, "  lacks", strings.Join(e.Lacking, ", "))
+	}
+	if e.Failed > 0 {
+		row(w, "  failed within an hour", e.Failed)
 	}
 }
 
@@ -79,7 +99,7 @@ func (s *syncView) table(w io.Writer) {
 		row(w, "  next", s.NextDue)
 	}
 	if s.Running != nil {
-		row(w, "sync under way", fmt.Sprintf("%s, step %d of %d", s.Running.Step, s.Running.At, s.Running.Of))
+		row(w, "sync under way", fmt.Sprintf("%s, step %d of %d, %d objects", s.Running.Step, s.Running.At, s.Running.Of, s.Running.Objects))
 	}
 	if s.Error != "" {
 		row(w, "sync failed", s.Error)
@@ -89,5 +109,8 @@ func (s *syncView) table(w io.Writer) {
 func (r *reportView) table(w io.Writer) {
 	row(w, "  took", r.Took)
 	row(w, "  objects", r.Objects)
+	if r.Unreadable > 0 {
+		row(w, "  unreadable", r.Unreadable)
+	}
 	row(w, "  mended", fmt.Sprintf("missing %d, wrong %d, extra %d", r.Missing, r.Wrong, r.Extra))
 }

@@ -77,8 +77,9 @@ type Gateway struct {
 	// Checkout is what the checkout route allows.
 	Checkout *Checkout `json:"checkout,omitempty"`
 
-	// Sync lets the gateway read everything from Polar, on schedule, and look
-	// users up before it refuses them. Default: it does neither yet.
+	// Sync is how the gateway reads everything from Polar, on schedule, and looks
+	// users up before it refuses them. Default: at least every 15 minutes, with
+	// at most 120 requests a minute.
 	Sync *Sync `json:"sync,omitempty"`
 
 	// OnUnavailable is "refuse" (default: 503) or "allow", for when the store
@@ -221,7 +222,7 @@ type Sync struct {
 // syncing is the same as the gateway wants it.
 func (s *Sync) syncing() (gateway.Syncing, error) {
 	if s == nil {
-		return gateway.Syncing{Off: true}, nil
+		return gateway.Syncing{}, nil
 	}
 	if s.Every < 0 || s.Every != 0 && time.Duration(s.Every) < time.Minute {
 		return gateway.Syncing{}, fmt.Errorf("sync: every: at least 1m")
@@ -309,7 +310,7 @@ func (g *Gateway) coreConfig() (gateway.Config, error) {
 		APIVersion: orDefault(g.APIVersion, polar.DefaultVersion),
 		OnCall:     g.metrics.called, OnVersionGone: g.metrics.versionGone,
 		OnSync: g.metrics.synced, OnGlance: g.metrics.drifted,
-		OnEndpoint: g.endpointChanged,
+		OnEndpoint: g.endpointChanged, OnDeadPlans: g.metrics.plansWithoutProduct,
 	}
 	var err error
 	if c.Syncing, err = g.Sync.syncing(); err != nil {

@@ -316,7 +316,7 @@ func (g *Gate) allowsUnavailable(v *visit) bool {
 
 // pass lets a request through.
 func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, next caddyhttp.Handler) error {
-	v.gateway.metrics.decided(true, v.decision.Reason)
+	v.decided(true)
 	if c := v.gateway.logger.Check(zap.DebugLevel, "allowed"); c != nil {
 		c.Write(zap.String("user", v.identity.User), zap.String("reason", string(v.decision.Reason)))
 	}
@@ -341,7 +341,7 @@ func (g *Gate) refuseStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 }
 
 func (g *Gate) refuseUser(w http.ResponseWriter, r *http.Request, v *visit, d demand) error {
-	v.gateway.metrics.decided(false, v.decision.Reason)
+	v.decided(false)
 	v.gateway.logger.Info("refused",
 		zap.String("reason", string(v.decision.Reason)),
 		zap.String("user_hash", v.gateway.core.HashUser(v.identity.User)))

@@ -46,9 +46,7 @@ func (g *Gateway) takeLimiter(c *gateway.Config) error {
 		return err
 	}
 	c.Limiter = v.(pooledLimiter).Limiter
-	if g.Sync != nil && !c.Syncing.Off {
-		c.Limiter.SetBackground(min(background, limit)) // a reload may have changed it
-	}
+	c.Limiter.SetBackground(min(background, limit)) // a reload may have changed it
 	return nil
 }
 

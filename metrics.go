@@ -61,6 +61,16 @@ var (
 		Help: "1 for what is wrong with the webhook endpoint at Polar.",
 	}, []string{"gateway", "problem"})
 
+	planWithoutProduct = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "caddy_polar_plan_without_product",
+		Help: "1 for a plan of which Polar knows no product, so that nobody can have it.",
+	}, []string{"gateway", "plan"})
+
+	unconfirmedTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_polar_unconfirmed_total",
+		Help: "Decisions that rest on what Polar has not confirmed.",
+	}, []string{"gateway", "allowed"})
+
 	tokensTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_polar_tokens_total",
 		Help: "Tokens looked for in requests, by result.",
@@ -73,7 +83,8 @@ func registerMetrics(registry *prometheus.Registry) error {
 	}
 	for _, c := range []prometheus.Collector{
 		decisionsTotal, webhooksTotal, webhookAgeSeconds, apiRequestsTotal, apiVersionGone,
-		syncSeconds, syncLastSuccess, driftTotal, endpointProblem, tokensTotal,
+		syncSeconds, syncLastSuccess, driftTotal, endpointProblem,
+		planWithoutProduct, unconfirmedTotal, tokensTotal,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
@@ -94,6 +105,8 @@ type gatewayMetrics struct {
 	tokens  map[string]prometheus.Counter
 	allowed map[entitlement.Reason]prometheus.Counter
 	refused map[entitlement.Reason]prometheus.Counter
+	// unconfirmed answers, by whether they let somebody in.
+	unconfirmed map[bool]prometheus.Counter
 }
 
 func newGatewayMetrics(name string) gatewayMetrics {
@@ -103,6 +116,10 @@ func newGatewayMetrics(name string) gatewayMetrics {
 		tokens:  make(map[string]prometheus.Counter),
 		allowed: make(map[entitlement.Reason]prometheus.Counter),
 		refused: make(map[entitlement.Reason]prometheus.Counter),
+	}
+	m.unconfirmed = map[bool]prometheus.Counter{
+		true:  unconfirmedTotal.WithLabelValues(name, "true"),
+		false: unconfirmedTotal.WithLabelValues(name, "false"),
 	}
 	apiVersionGone.WithLabelValues(name).Set(0)
 	m.tokens[tokenValid] = tokensTotal.WithLabelValues(tokenValid)
@@ -159,6 +176,14 @@ func (m *gatewayMetrics) synced(r gateway.SyncReport) {
 func (m *gatewayMetrics) drifted(r gateway.SyncReport) {
 	for kind, n := range map[string]int{"missing": r.Missing, "wrong": r.Wrong, "extra": r.Extra} {
 		driftTotal.WithLabelValues(m.gateway, kind).Add(float64(n))
+	}
+}
+
+// plansWithoutProduct tells which plans nobody can have.
+func (m *gatewayMetrics) plansWithoutProduct(dead []string) {
+	planWithoutProduct.DeletePartialMatch(prometheus.Labels{"gateway": m.gateway})
+	for _, plan := range dead {
+		planWithoutProduct.WithLabelValues(m.gateway, plan).Set(1)
 	}
 }
 

@@ -56,7 +56,8 @@ type visit struct {
 	// decision is the last gate's, else that for any plan.
 	decision entitlement.Decision
 
-	// limits says that the decision would be another if Polar could be asked.
+	// limits says that on_unavailable does not apply: what keeps the user out is
+	// our own limits, or a refusal that could not be confirmed.
 	limits bool
 
 	// checkout is where the user can buy what they were refused, if they can.
@@ -230,14 +231,24 @@ func (v *visit) confirm(r *http.Request, q entitlement.Requirement) entitlement.
 		return v.decision
 	}
 	before := v.decision.HTTPStatus
-	account, decision := v.gateway.core.Confirm(r.Context(), v.account, q, v.decision)
+	account, decision, limits := v.gateway.core.Confirm(r.Context(), v.account, q, v.decision)
 	if account != v.account {
 		v.account, v.plans = account, openPlans(account, v.gateway.core.Rules(), v.now)
 	}
 	v.decision = decision
-	// That Polar could not be asked is no way in for who was refused for good.
-	v.limits = decision.HTTPStatus == http.StatusServiceUnavailable && before != http.StatusServiceUnavailable
+	// Neither our own limits, nor that Polar could not be asked about who was
+	// refused for good, is a way in.
+	v.limits = limits || decision.HTTPStatus == http.StatusServiceUnavailable && before != http.StatusServiceUnavailable
 	return decision
+}
+
+// decided counts the decision, which a gate has carried out.
+func (v *visit) decided(allowed bool) {
+	g := v.gateway
+	g.metrics.decided(allowed, v.decision.Reason)
+	if g.core.Unconfirmed(v.identity.User, allowed, v.decision.Reason) {
+		g.metrics.unconfirmed[allowed].Inc()
+	}
 }
 
 // expose tells the upstream what is known about the user of the last decision.

@@ -16,6 +16,7 @@ func (g *Gateway) connect(c *Config) error {
 	if c.AccessToken == "" {
 		return nil
 	}
+	g.limiter = c.Limiter
 	var err error
 	g.client, err = polar.NewClient(polar.ClientConfig{
 		BaseURL: c.Server, Token: c.AccessToken, Version: c.APIVersion,
@@ -83,37 +84,45 @@ func (g *Gateway) offset() time.Duration {
 	return offset
 }
 
-// learn makes what was read from Polar durable and in force.
+// errUnreadable says that an answer of Polar's has an object in it of which no
+// fact can be made.
+var errUnreadable = fmt.Errorf("%w: an object that cannot be read", polar.ErrUnexpected)
+
+// learn makes what was read from Polar durable and in force. After an object
+// that could not be read the others are in force, and the error says so.
 func (g *Gateway) learn(ctx context.Context, asOf time.Time, read ...func(*reader) error) error {
-	facts, err := g.facts(asOf, read...)
+	facts, unreadable, err := g.facts(asOf, read...)
 	if err != nil {
 		return err
 	}
 	applied, err := g.store.Apply(ctx, facts)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if applied.Foreign {
+	case applied.Foreign:
 		return errForeign
+	case unreadable > 0:
+		return errUnreadable
 	}
 	return nil
 }
 
-// facts collects what the readers read. What cannot be read is logged and left
-// out: one bad object must not keep the others away.
-func (g *Gateway) facts(asOf time.Time, read ...func(*reader) error) (*cache.Facts, error) {
+// facts collects what the readers read. What cannot be read is logged, counted
+// and left out: one bad object must not keep the others away.
+func (g *Gateway) facts(asOf time.Time, read ...func(*reader) error) (_ *cache.Facts, unreadable int, _ error) {
 	keys, err := g.claim()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	facts := &cache.Facts{}
 	r := g.newReader(keys, asOf, facts)
 	for _, do := range read {
 		if err := do(&r); err != nil {
-			g.logger.Error("Polar answered with an object that cannot be read", zap.Error(err))
+			unreadable++
+			g.logger.Error("Polar answered with an object that cannot be read: whom it concerns cannot be confirmed", zap.Error(err))
 		}
 	}
-	return facts, nil
+	return facts, unreadable, nil
 }
 
 func (g *Gateway) newReader(keys *cache.Keys, asOf time.Time, facts *cache.Facts) reader {

@@ -54,9 +54,10 @@ func (b *breaker) note(err error, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var failure *polar.APIError
+	_ = errors.As(err, &failure)
 	switch {
-	case errors.As(err, &failure) && failure.Status == 0 && errors.Is(err, polar.ErrRateLimited):
-		return // our own limit
+	case ownLimit(err):
+		return
 	case errors.Is(err, polar.ErrUnavailable), errors.Is(err, polar.ErrTimeout), errors.Is(err, polar.ErrRateLimited):
 	case err == nil || failure != nil && failure.Status != 0:
 		b.failures = 0

@@ -47,6 +47,14 @@ type shelf struct {
 	read    time.Time // when it was read; zero: never, or it has changed since
 	failed  time.Time
 	failure error
+	dead    []string // plans of which Polar knows no product; nil: not asked yet
+}
+
+// isDead says whether Polar knew none of a plan's products when it was asked.
+func (s *shelf) isDead(plan string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.dead, plan)
 }
 
 // changed notes that an event may have changed the catalog.
@@ -124,19 +132,30 @@ func (g *Gateway) readCatalog(ctx context.Context, client *polar.Client) ([]Offe
 	return offers, nil
 }
 
-func (g *Gateway) askCatalog(ctx context.Context, client *polar.Client) ([]Offer, error) {
+// askProducts reads what Polar knows of the plans' products.
+func (g *Gateway) askProducts(ctx context.Context, client *polar.Client) (map[string]polar.Product, error) {
 	found := make(map[string]polar.Product)
 	ids := g.productIDs()
-	if len(ids) > 0 {
-		for page, err := range polar.Pages(ctx, client.ListProducts, polar.ProductFilter{ID: ids}, polar.Paging{}) {
-			if err != nil {
-				return nil, err
-			}
-			for _, p := range page.Items {
-				found[p.ID] = p
-			}
+	if len(ids) == 0 {
+		return found, nil
+	}
+	for page, err := range polar.Pages(ctx, client.ListProducts, polar.ProductFilter{ID: ids}, polar.Paging{}) {
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range page.Items {
+			found[p.ID] = p
 		}
 	}
+	return found, nil
+}
+
+func (g *Gateway) askCatalog(ctx context.Context, client *polar.Client) ([]Offer, error) {
+	found, err := g.askProducts(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	ids := g.productIDs()
 	offers := []Offer{}
 	for _, id := range ids {
 		p, ok := found[id]
@@ -148,6 +167,38 @@ func (g *Gateway) askCatalog(ctx context.Context, client *polar.Client) ([]Offer
 		}
 	}
 	return offers, nil
+}
+
+// checkPlans tells of plans that nobody can have because Polar knows none of
+// their products, when that has changed.
+func (g *Gateway) checkPlans(ctx context.Context, client *polar.Client) error {
+	found, err := g.askProducts(ctx, client)
+	if err != nil {
+		return err
+	}
+	dead := []string{}
+	for i := range g.plans {
+		p := &g.plans[i]
+		known := slices.ContainsFunc(p.Products, func(id string) bool { return found[id].ID != "" })
+		if len(p.Products) > 0 && !known {
+			dead = append(dead, p.Name)
+		}
+	}
+	g.catalog.mu.Lock()
+	before := g.catalog.dead
+	g.catalog.dead = dead
+	g.catalog.mu.Unlock()
+	if before != nil && slices.Equal(before, dead) {
+		return nil
+	}
+	for _, plan := range dead {
+		g.logger.Error("Polar knows none of the products of a plan, so nobody can have it: check their ids, and whether they are of production or sandbox",
+			zap.String("plan", plan))
+	}
+	if g.onDeadPlans != nil {
+		g.onDeadPlans(dead)
+	}
+	return nil
 }
 
 // productIDs are the products of all plans, each once. Polar refuses a filter

@@ -48,6 +48,9 @@ type Config struct {
 	OnSync, OnGlance func(SyncReport)
 	// OnEndpoint is told when the webhook endpoint's health has changed.
 	OnEndpoint func(EndpointHealth)
+	// OnDeadPlans is told which plans have only products that Polar does not
+	// know, when that has changed.
+	OnDeadPlans func(plans []string)
 	// Now is this machine's clock, time.Now if nil.
 	Now func() time.Time
 	// Sleep waits between two questions to Polar. Default: a timer.
@@ -72,6 +75,7 @@ type Gateway struct {
 	rules    atomic.Pointer[entitlement.Rules] // replaced when a sync confirms
 	verifier *polar.WebhookVerifier            // nil: no webhook secret
 	client   *polar.Client                     // nil: no access token
+	limiter  *polar.Limiter                    // of its calls; may be nil
 	sales    Sales
 	logger   *zap.Logger
 	local    func() time.Time
@@ -87,13 +91,16 @@ type Gateway struct {
 	catalog shelf    // what is sold
 	returns arrivals // of buyers
 	lookUps lookUps  // of users
-	breaker breaker  // of work that nobody waits for
-	heard   heard    // from Polar
+
+	unconfirmed tellings // of answers
+	breaker     breaker  // of work that nobody waits for
+	heard       heard    // from Polar
 
 	syncing          Syncing
 	sync             syncer
 	onSync, onGlance func(SyncReport)
 	onEndpoint       func(EndpointHealth)
+	onDeadPlans      func([]string)
 	secrets          []string // of webhooks
 	endpoint         struct {
 		mu   sync.Mutex
@@ -117,20 +124,21 @@ func New(c Config) (*Gateway, error) {
 			Gateway: c.Name, Server: c.Server, Organization: c.Organization,
 			MarkKey: markKey(c.Name, c.AccessToken),
 		},
-		store:      c.Store,
-		plans:      c.Plans,
-		sales:      c.Sales,
-		syncing:    c.Syncing,
-		onSync:     c.OnSync,
-		onGlance:   c.OnGlance,
-		onEndpoint: c.OnEndpoint,
-		secrets:    c.WebhookSecrets,
-		sync:       syncer{running: make(chan struct{}, 1)},
-		lookUps:    lookUps{strangers: pace{most: strangersPerMinute, span: time.Minute}},
-		logger:     c.Logger,
-		local:      c.Now,
-		starts:     pace{most: startsPerMinute, span: time.Minute},
-		returns:    arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
+		store:       c.Store,
+		plans:       c.Plans,
+		sales:       c.Sales,
+		syncing:     c.Syncing,
+		onSync:      c.OnSync,
+		onGlance:    c.OnGlance,
+		onEndpoint:  c.OnEndpoint,
+		onDeadPlans: c.OnDeadPlans,
+		secrets:     c.WebhookSecrets,
+		sync:        syncer{running: make(chan struct{}, 1), wanted: make(chan struct{}, 1)},
+		lookUps:     lookUps{strangers: pace{most: strangersPerMinute, span: time.Minute}, places: make(chan struct{}, lookUpsAtOnce)},
+		logger:      c.Logger,
+		local:       c.Now,
+		starts:      pace{most: startsPerMinute, span: time.Minute},
+		returns:     arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
 	}
 	g.life, g.end = context.WithCancel(context.Background())
 	g.rules.Store(&entitlement.Rules{Plans: c.Plans, CanConfirm: c.AccessToken != ""})

@@ -21,6 +21,9 @@ const (
 	lookUpTime     = 10 * time.Second
 	// lookUpPause is how long the answer of a look-up stands.
 	lookUpPause = time.Minute
+	// lookUpsAtOnce bounds those under way: a few that end are worth more than
+	// many that share the budget and time out together.
+	lookUpsAtOnce = 3
 	// strangersPerMinute bounds the look-ups of users whom the store does not
 	// know: anybody can be one.
 	strangersPerMinute = 30
@@ -29,10 +32,14 @@ const (
 	checkoutDoubt = time.Hour
 )
 
+// errCrowded says that too many look-ups are under way.
+var errCrowded = errors.New("too many users are being looked up")
+
 // lookUps keeps the look-ups of users.
 type lookUps struct {
 	flight    singleflight.Group
 	strangers pace
+	places    chan struct{} // of those under way
 
 	mu    sync.Mutex
 	last  map[string]lookUp
@@ -69,14 +76,15 @@ func (l *lookUps) note(user string, done lookUp) {
 // Confirm asks Polar before a refusal that may rest on what we have missed: of
 // somebody who opened a checkout lately, whose period, trial or grace is over
 // without a word from Polar, or whom the first sync has not reached yet. What
-// cannot be had in time is unavailable, which is no word about paying.
-func (g *Gateway) Confirm(ctx context.Context, a *entitlement.Account, q entitlement.Requirement, d entitlement.Decision) (*entitlement.Account, entitlement.Decision) {
-	if d.Allowed || g.client == nil || g.syncing.Off {
-		return a, d
+// cannot be had in time is unavailable, which is no word about paying; limits
+// says that it was for our own limits, and not for Polar.
+func (g *Gateway) Confirm(ctx context.Context, a *entitlement.Account, q entitlement.Requirement, d entitlement.Decision) (fresh *entitlement.Account, _ entitlement.Decision, limits bool) {
+	if d.Allowed || g.client == nil {
+		return a, d, false
 	}
 	why := g.doubts(a, &d)
 	if why == (doubt{}) {
-		return a, d
+		return a, d, false
 	}
 	unknown := entitlement.Unavailable()
 	if d.HTTPStatus == unknown.HTTPStatus {
@@ -85,43 +93,74 @@ func (g *Gateway) Confirm(ctx context.Context, a *entitlement.Account, q entitle
 	last := g.lookUps.of(a.User)
 	if within(last.at, g.local(), lookUpPause) {
 		if last.heard.IsZero() {
-			return a, unknown
+			return a, unknown, false
 		}
-		return a, d
+		return a, d, false
 	}
-	asked := g.lookUps.flight.DoChan(a.User, func() (any, error) {
-		ctx, cancel := context.WithTimeout(g.life, lookUpTime)
-		defer cancel()
-		if !g.breaker.allows(g.local()) {
-			return nil, polar.ErrUnavailable
-		}
-		if !a.Known() { // once for all requests of one stranger
-			if err := g.lookUps.strangers.take("", g.local()); err != nil {
-				return nil, err
-			}
-		}
-		return nil, g.lookUp(ctx, a, why)
+	if err := g.awaitLookUp(ctx, a, why); err != nil {
+		return a, unknown, ownLimit(err)
+	}
+	fresh, err := g.Account(a.User)
+	if err != nil {
+		return a, unknown, false
+	}
+	rules := g.Rules()
+	confirmed := *rules
+	confirmed.ConfirmedAt = latest(rules.ConfirmedAt, g.lookUps.of(a.User).heard)
+	return fresh, entitlement.Decide(fresh, q, &confirmed, g.Now()), false
+}
+
+// awaitLookUp looks a user up, once for all requests of the user, and waits for
+// it as long as a request may wait. The look-up itself goes on.
+func (g *Gateway) awaitLookUp(ctx context.Context, a *entitlement.Account, why doubt) error {
+	asked := g.lookUps.flight.DoChan(a.User, func() (_ any, err error) {
+		defer g.survive(&err)
+		return nil, g.lookUpInTurn(a, why)
 	})
 	patience := time.NewTimer(lookUpPatience)
 	defer patience.Stop()
 	select {
 	case done := <-asked:
-		if done.Err != nil {
-			return a, unknown
-		}
-	case <-patience.C:
-		return a, unknown
+		return done.Err
 	case <-ctx.Done():
-		return a, unknown
+		return ctx.Err()
+	case <-patience.C:
 	}
-	fresh, err := g.Account(a.User)
-	if err != nil {
-		return a, unknown
+	if g.limiter != nil && g.limiter.Crowded() {
+		return errCrowded
 	}
-	rules := g.Rules()
-	confirmed := *rules
-	confirmed.ConfirmedAt = latest(rules.ConfirmedAt, g.lookUps.of(a.User).heard)
-	return fresh, entitlement.Decide(fresh, q, &confirmed, g.Now())
+	return polar.ErrTimeout
+}
+
+// lookUpInTurn looks a user up when there is a place for it.
+func (g *Gateway) lookUpInTurn(a *entitlement.Account, why doubt) error {
+	ctx, cancel := context.WithTimeout(g.life, lookUpTime)
+	defer cancel()
+	if !g.breaker.allows(g.local()) {
+		return polar.ErrUnavailable
+	}
+	if !a.Known() {
+		if err := g.lookUps.strangers.take("", g.local()); err != nil {
+			return err
+		}
+	}
+	select {
+	case g.lookUps.places <- struct{}{}:
+		defer func() { <-g.lookUps.places }()
+	case <-ctx.Done():
+		return errCrowded
+	}
+	ctx, cancel = context.WithTimeout(g.life, lookUpTime) // waiting does not count
+	defer cancel()
+	return g.lookUp(ctx, a, why)
+}
+
+// ownLimit says whether it was we who did not let a call go.
+func ownLimit(err error) bool {
+	var failure *polar.APIError
+	var tooMany *TooManyError
+	return errors.Is(err, errCrowded) || errors.As(err, &tooMany) ||
+		errors.As(err, &failure) && failure.Status == 0 && errors.Is(err, polar.ErrRateLimited)
 }
 
 // doubt is what may be wrong about a refusal, and so what to ask for.
@@ -140,14 +179,14 @@ func (g *Gateway) doubts(a *entitlement.Account, d *entitlement.Decision) doubt 
 	}
 	now := g.Now()
 	return doubt{
-		stranger: !g.synced(),
+		stranger: !g.syncing.Off && !g.synced(),
 		bought:   !a.CheckoutAt.IsZero() && now.Sub(a.CheckoutAt) < checkoutDoubt,
 		over:     a.Unconfirmed(g.Rules(), g.lookUps.of(a.User).heard, now),
 	}
 }
 
 // synced says whether all that Polar has was read once.
-func (g *Gateway) synced() bool { return !g.Rules().ConfirmedAt.IsZero() }
+func (g *Gateway) synced() bool { return g.sync.whole.Load() }
 
 // LookUp asks Polar for all that concerns one user and makes it in force.
 func (g *Gateway) LookUp(ctx context.Context, user string) error {
@@ -166,7 +205,9 @@ func (g *Gateway) lookUp(ctx context.Context, a *entitlement.Account, why doubt)
 	err := g.readUser(ctx, a, why)
 	g.breaker.note(err, g.local())
 	if err != nil {
-		g.lookUps.note(a.User, lookUp{at: began})
+		if !ownLimit(err) { // who only met our limit may try again at once
+			g.lookUps.note(a.User, lookUp{at: began})
+		}
 		if ctx.Err() == nil {
 			g.logger.Warn("a user could not be looked up", zap.String("user_hash", g.HashUser(a.User)), zap.Error(err))
 		}
@@ -224,7 +265,7 @@ func (g *Gateway) usesBenefits() bool {
 }
 
 func (g *Gateway) readSubscription(ctx context.Context, id string) error {
-	a, err := g.background().GetSubscription(ctx, id)
+	a, err := g.client.Prompt().GetSubscription(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -232,7 +273,7 @@ func (g *Gateway) readSubscription(ctx context.Context, id string) error {
 }
 
 func (g *Gateway) readSubscriptions(ctx context.Context, f polar.SubscriptionFilter) error {
-	for page, err := range polar.Pages(ctx, g.background().ListSubscriptions, f, polar.Paging{}) {
+	for page, err := range polar.Pages(ctx, g.client.Prompt().ListSubscriptions, f, polar.Paging{}) {
 		if err != nil {
 			return err
 		}
@@ -246,7 +287,7 @@ func (g *Gateway) readSubscriptions(ctx context.Context, f polar.SubscriptionFil
 // readOneTime reads one-time orders, and the refunds that can end them, as far
 // as the access token may.
 func (g *Gateway) readOneTime(ctx context.Context, f polar.OrderFilter) error {
-	for page, err := range polar.Pages(ctx, g.background().ListOrders, f, polar.Paging{}) {
+	for page, err := range polar.Pages(ctx, g.client.Prompt().ListOrders, f, polar.Paging{}) {
 		if errors.Is(err, polar.ErrScope) {
 			return nil
 		}
@@ -257,7 +298,7 @@ func (g *Gateway) readOneTime(ctx context.Context, f polar.OrderFilter) error {
 			return err
 		}
 		for i := range page.Items {
-			refunds, err := g.background().ListRefunds(ctx, polar.RefundFilter{OrderID: page.Items[i].ID}, polar.Paging{Limit: 100})
+			refunds, err := g.client.Prompt().ListRefunds(ctx, polar.RefundFilter{OrderID: page.Items[i].ID}, polar.Paging{Limit: 100})
 			if errors.Is(err, polar.ErrScope) {
 				break
 			}
@@ -273,7 +314,7 @@ func (g *Gateway) readOneTime(ctx context.Context, f polar.OrderFilter) error {
 }
 
 func (g *Gateway) readGrants(ctx context.Context, f polar.BenefitGrantFilter) error {
-	for page, err := range polar.Pages(ctx, g.background().ListBenefitGrants, f, polar.Paging{}) {
+	for page, err := range polar.Pages(ctx, g.client.Prompt().ListBenefitGrants, f, polar.Paging{}) {
 		if errors.Is(err, polar.ErrScope) {
 			return nil
 		}

@@ -51,12 +51,15 @@ type Status struct {
 	// of each type since the gateway began, by Polar's clock.
 	TakesWebhooks bool
 	Webhooks      map[string]time.Time
+	Endpoint      EndpointHealth
 }
 
 // PlanStatus is one plan of a gateway.
 type PlanStatus struct {
 	Name               string
 	Products, Benefits int
+	// Dead: Polar knows none of its products.
+	Dead bool
 }
 
 // SyncStatus is how far a gateway's syncs are.
@@ -68,6 +71,7 @@ type SyncStatus struct {
 	Step     string        // of the one under way, empty if there is none
 	StepOf   [2]int        // which step of how many
 	Began    time.Time     // of the one under way
+	Objects  int           // that the one under way has read
 	Failures int
 	Error    error // why the last one failed, nil if it did not
 }
@@ -77,11 +81,11 @@ func (g *Gateway) Status() Status {
 	s := Status{
 		Name: g.name, Server: g.owner.Server, StorePath: g.store.Path(), Sync: g.syncStatus(),
 		CanAsk: g.client != nil, VersionGone: g.heard.versionGone.Load(), TakesWebhooks: g.verifier != nil,
-		Reachable: g.client != nil && !g.breaker.open(),
+		Reachable: g.client != nil && !g.breaker.open(), Endpoint: g.Endpoint(),
 	}
 	for i := range g.plans {
 		p := &g.plans[i]
-		s.Plans = append(s.Plans, PlanStatus{p.Name, len(p.Products), len(p.Benefits)})
+		s.Plans = append(s.Plans, PlanStatus{p.Name, len(p.Products), len(p.Benefits), g.catalog.isDead(p.Name)})
 	}
 	if _, s.StoreError = g.claim(); s.StoreError == nil {
 		s.Store, s.StoreError = g.store.Stats()
@@ -112,10 +116,11 @@ func (g *Gateway) syncStatus() SyncStatus {
 	}
 	if run := s.progress; run != nil {
 		out.Began, out.Step = run.Began, "what is gone" // after the lists
-		if run.Step < len(syncSteps) {
-			out.Step = syncSteps[run.Step].name
+		if run.step < len(syncSteps) {
+			out.Step = syncSteps[run.step].name
 		}
-		out.StepOf = [2]int{min(run.Step, len(syncSteps)) + 1, len(syncSteps) + 1}
+		out.StepOf = [2]int{min(run.step, len(syncSteps)) + 1, len(syncSteps) + 1}
+		out.Objects = run.Objects
 	}
 	if !out.Off && out.Failures == 0 && !s.last.Began.IsZero() {
 		out.NextDue = s.last.Ended.Add(out.Every)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -43,6 +45,10 @@ type SyncReport struct {
 	Missing int `json:"missing"`
 	Wrong   int `json:"wrong"`
 	Extra   int `json:"extra"`
+	// Unreadable objects are none of these: nothing is known of them. After
+	// such a sync nobody is told that something ended unless Polar says so of
+	// that very user.
+	Unreadable int `json:"unreadable"`
 	// Benefits and Grace say what it has read for: grants, and what has ended
 	// within the longest grace.
 	Benefits bool          `json:"benefits"`
@@ -58,8 +64,11 @@ const (
 // syncer is what a gateway knows of its syncs.
 type syncer struct {
 	running chan struct{} // has a place for the one that runs
+	wanted  chan struct{} // has a place for the wish for one
+	whole   atomic.Bool   // all that Polar has was read once
 
 	mu       sync.Mutex
+	hurried  time.Time  // when a wish was last granted, by this machine's clock
 	last     SyncReport // the last whole one; zero Began: none yet
 	written  time.Time  // the Began of the one that the store remembers
 	progress *syncRun   // nil: none is running
@@ -71,10 +80,12 @@ type syncer struct {
 // syncRun is one sync on its way.
 type syncRun struct {
 	Began   time.Time  `json:"began"`
-	Step    int        `json:"step"`
+	Next    string     `json:"step"` // the name of the step that is next
 	Cursor  syncCursor `json:"cursor"`
 	Objects int        `json:"objects"`
 
+	step    int // of syncSteps
+	page    int // objects of the page that was read last
 	first   bool
 	resumed bool // what was seen before the restart is not known
 	local   time.Time
@@ -101,6 +112,7 @@ type syncStep struct {
 }
 
 var syncSteps = []syncStep{
+	{"products", true, (*Gateway).syncProducts},
 	{"customers", false, (*Gateway).syncCustomers},
 	{"subscriptions", false, (*Gateway).syncSubscriptions},
 	{"ended subscriptions", false, (*Gateway).syncEnded},
@@ -111,7 +123,8 @@ var syncSteps = []syncStep{
 }
 
 // keepInSync runs until the context ends: the first sync at once, the others on
-// schedule, and between them a glance at what changes most.
+// schedule or when one is wanted, and between them a glance at what changes
+// most.
 func (g *Gateway) keepInSync(ctx context.Context) {
 	for {
 		due := g.untilSync()
@@ -121,13 +134,50 @@ func (g *Gateway) keepInSync(ctx context.Context) {
 			timer.Stop()
 			g.rememberSync()
 			return
+		case <-g.sync.wanted:
+			timer.Stop()
+			if g.mayHurry() {
+				_, _ = g.Sync(ctx) // it is logged, and tried again
+			}
 		case <-timer.C:
 			if due <= glanceEvery {
-				_, _ = g.Sync(ctx) // it is logged, and tried again
+				_, _ = g.Sync(ctx)
 			} else if g.breaker.allows(g.local()) {
 				g.glance(ctx)
 			}
 		}
+	}
+}
+
+// wantSync asks for a sync before its time: something was told that could not
+// be understood.
+func (g *Gateway) wantSync() {
+	select {
+	case g.sync.wanted <- struct{}{}:
+	default: // one is wanted already
+	}
+}
+
+// mayHurry grants one wish in the time between two syncs: whoever signs
+// webhooks must not be able to use up the budget.
+func (g *Gateway) mayHurry() bool {
+	s := &g.sync
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := g.local()
+	if within(s.hurried, now, g.SyncPeriod(s.last.Objects)) || !g.breaker.allows(now) {
+		return false
+	}
+	s.hurried = now
+	return true
+}
+
+// survive turns a panic of work in the background into an error: it must not
+// take the server with it, which goes on with what is known.
+func (g *Gateway) survive(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v", p)
+		g.logger.Error("a defect of this gateway: please report it", zap.Error(*err), zap.Stack("stack"))
 	}
 }
 
@@ -175,12 +225,23 @@ func (g *Gateway) recallSync() error {
 		return nil // this configuration needs more than was read
 	}
 	g.sync.last = last
-	g.confirmed(last.Began)
+	g.confirmed(&last)
 	return nil
 }
 
-// confirmed notes that Polar has told everything since a moment.
-func (g *Gateway) confirmed(at time.Time) {
+// confirmed notes that Polar has told everything there was when a sync began.
+func (g *Gateway) confirmed(r *SyncReport) {
+	if r.Began.IsZero() {
+		return
+	}
+	g.sync.whole.Store(true)
+	if r.Unreadable > 0 {
+		return // nearly everything
+	}
+	g.confirmedAt(r.Began)
+}
+
+func (g *Gateway) confirmedAt(at time.Time) {
 	rules := *g.Rules()
 	rules.ConfirmedAt = at
 	g.rules.Store(&rules)
@@ -220,16 +281,8 @@ func (g *Gateway) Sync(ctx context.Context) (SyncReport, error) {
 	case <-ctx.Done():
 		return SyncReport{}, ctx.Err()
 	}
-	run, err := g.beginSync(ctx)
-	if err == nil {
-		err = g.runSync(ctx, run)
-	}
-	if err == nil && run.resumed {
-		// What happened while it was interrupted is read by a whole one.
-		if run, err = g.newRun(ctx); err == nil {
-			err = g.runSync(ctx, run)
-		}
-	}
+	run, err := g.syncOnce(ctx)
+	g.breaker.note(err, g.local())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.progress, s.failed = nil, err
@@ -247,6 +300,20 @@ func (g *Gateway) Sync(ctx context.Context) (SyncReport, error) {
 	return run.report, nil
 }
 
+func (g *Gateway) syncOnce(ctx context.Context) (run *syncRun, err error) {
+	defer g.survive(&err)
+	if run, err = g.beginSync(ctx); err == nil {
+		err = g.runSync(ctx, run)
+	}
+	if err == nil && run.resumed {
+		// What happened while it was interrupted is read by a whole one.
+		if run, err = g.newRun(ctx); err == nil {
+			err = g.runSync(ctx, run)
+		}
+	}
+	return run, err
+}
+
 // beginSync begins a sync, or goes on with a first one that was interrupted.
 func (g *Gateway) beginSync(ctx context.Context) (*syncRun, error) {
 	run, err := g.newRun(ctx)
@@ -259,12 +326,16 @@ func (g *Gateway) beginSync(ctx context.Context) (*syncRun, error) {
 			return nil, err
 		}
 		var earlier syncRun
-		if raw != nil && json.Unmarshal(raw, &earlier) == nil && earlier.Step < len(syncSteps) &&
-			g.Now().Sub(earlier.Began) < 24*time.Hour {
-			run.Began, run.Step, run.Cursor, run.Objects, run.resumed = earlier.Began, earlier.Step, earlier.Cursor, earlier.Objects, true
-			g.logger.Info("the first sync goes on where it was interrupted",
-				zap.String("step", syncSteps[run.Step].name), zap.Int("objects", run.Objects))
+		if raw == nil || json.Unmarshal(raw, &earlier) != nil || g.Now().Sub(earlier.Began) >= 24*time.Hour {
+			return run, nil
 		}
+		step := slices.IndexFunc(syncSteps, func(s syncStep) bool { return s.name == earlier.Next })
+		if step < 0 {
+			return run, nil // another version's
+		}
+		run.Began, run.step, run.Cursor, run.Objects, run.resumed = earlier.Began, step, earlier.Cursor, earlier.Objects, true
+		g.logger.Info("the first sync goes on where it was interrupted",
+			zap.String("step", earlier.Next), zap.Int("objects", run.Objects))
 	}
 	return run, nil
 }
@@ -288,8 +359,8 @@ func (g *Gateway) runSync(ctx context.Context, run *syncRun) error {
 	g.sync.mu.Lock()
 	g.sync.progress = run
 	g.sync.mu.Unlock()
-	for run.Step < len(syncSteps) {
-		step := &syncSteps[run.Step]
+	for run.step < len(syncSteps) {
+		step := &syncSteps[run.step]
 		facts, next, done, err := step.read(g, ctx, run)
 		if step.optional && errors.Is(err, polar.ErrScope) {
 			g.warnScope(step.name)
@@ -299,10 +370,10 @@ func (g *Gateway) runSync(ctx context.Context, run *syncRun) error {
 		if err == nil {
 			err = g.takePage(ctx, run, facts, next, done)
 		}
-		g.breaker.note(err, g.local())
 		if err != nil {
 			return fmt.Errorf("sync: %s: %w", step.name, err)
 		}
+		g.breaker.note(nil, g.local())
 	}
 	if run.resumed {
 		return nil // what was seen is not known
@@ -319,8 +390,12 @@ func (g *Gateway) runSync(ctx context.Context, run *syncRun) error {
 func (g *Gateway) takePage(ctx context.Context, run *syncRun, facts *cache.Facts, next syncCursor, done bool) error {
 	g.sync.mu.Lock()
 	run.Cursor = next
+	run.Objects, run.page = run.Objects+run.page, 0
 	if done {
-		run.Step, run.Cursor = run.Step+1, syncCursor{}
+		run.step, run.Cursor = run.step+1, syncCursor{}
+	}
+	if run.Next = ""; run.step < len(syncSteps) {
+		run.Next = syncSteps[run.step].name
 	}
 	g.sync.mu.Unlock()
 	if facts == nil {
@@ -345,7 +420,7 @@ func (g *Gateway) takePage(ctx context.Context, run *syncRun, facts *cache.Facts
 	run.report.Wrong += applied.Wrong
 	run.known += applied.Same + applied.Stale + applied.Wrong
 	if done && run.first {
-		g.logger.Info("first sync", zap.String("read", syncSteps[run.Step-1].name), zap.Int("objects", run.Objects))
+		g.logger.Info("first sync", zap.String("read", syncSteps[run.step-1].name), zap.Int("objects", run.Objects))
 	}
 	return nil
 }
@@ -373,7 +448,11 @@ func (g *Gateway) endSync(ctx context.Context, run *syncRun) error {
 		g.sync.written = r.Began
 		g.sync.mu.Unlock()
 	}
-	g.confirmed(run.Began)
+	g.confirmed(r)
+	if r.Unreadable > 0 {
+		g.logger.Error("objects of Polar's could not be read: until they can, users whose time is over are asked about one by one",
+			zap.Int("unreadable", r.Unreadable))
+	}
 	if run.first {
 		g.logger.Info("the first sync is done", zap.Int("objects", r.Objects), zap.Duration("took", r.Took))
 		r.Missing, r.Wrong, r.Extra = 0, 0, 0 // filling is not mending

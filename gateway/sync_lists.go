@@ -24,6 +24,11 @@ const pageSize = 100
 // offsets: by the time of creation, where what is new comes at the end; and
 // where objects leave a list, from a moment on and never from a page.
 
+// syncProducts looks whether there is anything to have at all.
+func (g *Gateway) syncProducts(ctx context.Context, _ *syncRun) (*cache.Facts, syncCursor, bool, error) {
+	return nil, syncCursor{}, true, g.checkPlans(ctx, g.background())
+}
+
 func (g *Gateway) syncCustomers(ctx context.Context, run *syncRun) (*cache.Facts, syncCursor, bool, error) {
 	page := max(run.Cursor.Page, 1)
 	p, err := g.background().ListCustomers(ctx, polar.CustomerFilter{}, paging(page, "created_at"))
@@ -36,7 +41,7 @@ func (g *Gateway) syncCustomers(ctx context.Context, run *syncRun) (*cache.Facts
 	for i := range p.Items {
 		run.seen.add(p.Items[i].ID)
 	}
-	facts, err := g.facts(p.AsOf, each(p.Items, func(r *reader, c polar.CustomerProfile) error { return r.customer(c.Customer) })...)
+	facts, err := run.facts(g, p.AsOf, each(p.Items, func(r *reader, c polar.CustomerProfile) error { return r.customer(c.Customer) })...)
 	next := syncCursor{Page: page + 1, Total: p.TotalCount, Backs: run.Cursor.Backs}
 	if p.TotalCount < run.Cursor.Total && next.Backs < maxBacks {
 		// Some were deleted, and those behind them moved up.
@@ -66,7 +71,7 @@ func (g *Gateway) syncSubscriptions(ctx context.Context, run *syncRun) (*cache.F
 			last = *at
 		}
 	}
-	facts, err := g.facts(p.AsOf, each(p.Items, (*reader).subscription)...)
+	facts, err := run.facts(g, p.AsOf, each(p.Items, (*reader).subscription)...)
 	return facts, run.Cursor.after(last), page >= p.MaxPage, err
 }
 
@@ -89,7 +94,7 @@ func (g *Gateway) syncEnded(ctx context.Context, run *syncRun) (*cache.Facts, sy
 	}
 	lately := endedSince(p.Items, oldest)
 	done = done || len(lately) < len(p.Items)
-	facts, err := g.facts(p.AsOf, each(lately, (*reader).subscription)...)
+	facts, err := run.facts(g, p.AsOf, each(lately, (*reader).subscription)...)
 	return facts, syncCursor{Page: page + 1}, done, err
 }
 
@@ -128,7 +133,7 @@ func (g *Gateway) syncOrders(ctx context.Context, run *syncRun) (*cache.Facts, s
 		run.seen.add(p.Items[i].ID)
 		last = p.Items[i].CreatedAt
 	}
-	facts, err := g.facts(p.AsOf, each(p.Items, (*reader).order)...)
+	facts, err := run.facts(g, p.AsOf, each(p.Items, (*reader).order)...)
 	return facts, run.Cursor.after(last), page >= p.MaxPage, err
 }
 
@@ -169,18 +174,25 @@ func readPage[T any](
 	if err != nil {
 		return nil, run.Cursor, false, err
 	}
-	facts, err := g.facts(p.AsOf, each(p.Items, read)...)
+	facts, err := run.facts(g, p.AsOf, each(p.Items, read)...)
 	return facts, syncCursor{Page: page + 1}, page >= p.MaxPage, err
 }
 
 // count counts a page. Nothing is believed to be gone because of an empty page
 // of a list that is not empty.
 func (r *syncRun) count(n, total, page int) error {
-	r.Objects += n
+	r.page = n
 	if n == 0 && page == 1 && total > 0 {
 		return errShort
 	}
 	return nil
+}
+
+// facts reads for this sync.
+func (r *syncRun) facts(g *Gateway, asOf time.Time, read ...func(*reader) error) (*cache.Facts, error) {
+	facts, unreadable, err := g.facts(asOf, read...)
+	r.report.Unreadable += unreadable
+	return facts, err
 }
 
 func paging(page int, sorting string) polar.Paging {
@@ -305,7 +317,7 @@ func (g *Gateway) grantsOf(ctx context.Context, run *syncRun, customer string) (
 
 // mend takes what was asked for by id.
 func (g *Gateway) mend(ctx context.Context, run *syncRun, asOf time.Time, read ...func(*reader) error) error {
-	facts, err := g.facts(asOf, read...)
+	facts, err := run.facts(g, asOf, read...)
 	if err != nil {
 		return err
 	}

@@ -161,8 +161,8 @@ func TestFirstSyncGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 4 { // three pages of customers, one of subscriptions
-		facts, next, done, err := syncSteps[first.Step].read(s.g, t.Context(), first)
+	for range 5 { // products, three pages of customers, one of subscriptions
+		facts, next, done, err := syncSteps[first.step].read(s.g, t.Context(), first)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestFirstSyncGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again.Step != 1 || again.Cursor != first.Cursor || again.Objects != first.Objects || !again.Began.Equal(first.Began) {
+	if again.step != 2 || again.Cursor != first.Cursor || again.Objects != first.Objects || !again.Began.Equal(first.Began) {
 		t.Errorf("begins at %+v, was at %+v", again, first)
 	}
 	if err := s.g.runSync(t.Context(), again); err != nil {
@@ -232,7 +232,7 @@ func (s *shop) confirms(user, plan string, allowed bool, reason entitlement.Reas
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_, d := s.g.Confirm(s.t.Context(), a, q, entitlement.Decide(a, q, s.g.Rules(), s.g.Now()))
+	_, d, _ := s.g.Confirm(s.t.Context(), a, q, entitlement.Decide(a, q, s.g.Rules(), s.g.Now()))
 	if d.Allowed != allowed || d.Reason != reason {
 		s.t.Errorf("%s on %s: %v %s, want %v %s", user, plan, d.Allowed, d.Reason, allowed, reason)
 	}
@@ -497,7 +497,7 @@ func TestSyncWithoutScopes(t *testing.T) {
 		}
 	}
 	s.is(ada, "pro", true, entitlement.ReasonActive)
-	if n := s.logs.FilterMessageSnippet("lacks a scope").Len(); n != 4 {
+	if n := s.logs.FilterMessageSnippet("lacks a scope").Len(); n != 5 {
 		t.Errorf("%d lines about scopes", n)
 	}
 }

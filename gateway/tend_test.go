@@ -304,7 +304,7 @@ func TestStatus(t *testing.T) {
 	if at := after.Webhooks["subscription.created"]; at.IsZero() || at.After(s.g.Now()) {
 		t.Errorf("webhooks %v", after.Webhooks)
 	}
-	if after.Plans[0] != (PlanStatus{"pro", 2, 0}) || after.Plans[4] != (PlanStatus{"feature", 0, 1}) {
+	if after.Plans[0] != (PlanStatus{"pro", 2, 0, false}) || after.Plans[4] != (PlanStatus{"feature", 0, 1, false}) {
 		t.Errorf("%+v", after.Plans)
 	}
 	s.box.SetTrouble(box.Trouble{HTML: true})

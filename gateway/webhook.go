@@ -130,9 +130,10 @@ func (g *Gateway) resultOf(d polar.Delivery, applied cache.Applied) Result {
 }
 
 func (g *Gateway) undecodable(d polar.Delivery, receipt Receipt, err error) Receipt {
-	g.logger.Error("webhook cannot be decoded: its facts are not in force",
+	g.logger.Error("webhook cannot be decoded: its facts are not in force, and a sync asks Polar for them",
 		zap.String("webhook_id", d.ID), zap.String("type", receipt.Type), zap.Error(err))
 	receipt.Result = ResultUndecodable
+	g.wantSync()
 	return receipt
 }
 

@@ -154,7 +154,7 @@ func TestOperatorMistakes(t *testing.T) {
 func TestLinkFile(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	fast := strings.Replace(selling, "return_to", "sync {\nbudget 500/m\n}\nreturn_to", 1)
+	fast := strings.Replace(syncing, "return_to", "sync {\nbudget 500/m\n}\nreturn_to", 1)
 	s.start(t, s.caddyfile(fast, s.paywall(t, "app")))
 	var ids []string
 	for _, email := range []string{"a@example.com", "b@example.com"} {
