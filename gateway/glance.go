@@ -35,7 +35,8 @@ func (g *Gateway) glance(ctx context.Context) {
 	}
 }
 
-func (g *Gateway) glanceAt(ctx context.Context, run *syncRun) error {
+func (g *Gateway) glanceAt(ctx context.Context, run *syncRun) (err error) {
+	defer g.survive(&err)
 	client := g.background()
 	for _, look := range []struct {
 		filter  polar.SubscriptionFilter

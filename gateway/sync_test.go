@@ -221,18 +221,10 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// confirms is a decision as a gate makes it.
+// confirms wants a decision as a gate makes it.
 func (s *shop) confirms(user, plan string, allowed bool, reason entitlement.Reason) {
 	s.t.Helper()
-	a, err := s.g.Account(user)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	q, err := s.g.Rules().Require(plan)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	_, d, _ := s.g.Confirm(s.t.Context(), a, q, entitlement.Decide(a, q, s.g.Rules(), s.g.Now()))
+	d := s.confirm(user, plan)
 	if d.Allowed != allowed || d.Reason != reason {
 		s.t.Errorf("%s on %s: %v %s, want %v %s", user, plan, d.Allowed, d.Reason, allowed, reason)
 	}
@@ -382,63 +374,6 @@ func TestSyncIsRemembered(t *testing.T) {
 	if g := again(); !g.Rules().ConfirmedAt.Equal(last.Began) {
 		t.Errorf("after a restart: %s", g.Rules().ConfirmedAt)
 	}
-}
-
-// Everything goes wrong at once, at random: webhooks are lost, doubled, shuffled
-// and late, transactions become visible late, the replica lags, Polar answers
-// 500 and 429, and the gateway restarts. Once it is quiet, one sync makes all
-// of it right.
-func TestConverges(t *testing.T) {
-	webhooks := 0
-	for seed := range uint64(8) {
-		w := newWalk(t, 100+seed)
-		w.sleeps = func(time.Duration) error { return nil }
-		for range 25 {
-			w.box.SetTrouble([]box.Trouble{{}, {}, {HTML: true}, {Limit: 1}, {Lag: time.Duration(w.rng.IntN(120)) * time.Second}}[w.rng.IntN(5)])
-			w.act()
-			if w.rng.IntN(3) == 0 {
-				w.box.SetNetwork(box.Network{Lose: true})
-			}
-			w.box.Settle()
-			if w.rng.IntN(3) == 0 {
-				_, _ = w.g.Sync(t.Context()) // may fail
-			}
-			if w.rng.IntN(10) == 0 {
-				w.restart()
-			}
-			w.box.Advance(time.Duration(w.rng.IntN(40)) * time.Hour)
-		}
-		w.box.SetTrouble(box.Trouble{})
-		w.box.SetNetwork(box.Network{})
-		w.box.CommitLate(0)
-		w.box.Advance(2 * time.Hour)
-		w.box.Settle()
-		r := w.sync()
-		w.checkAll("the last sync")
-		webhooks += len(w.box.Attempts())
-		if t.Failed() {
-			t.Fatalf("seed %d after %v: %+v", seed, w.steps, r)
-		}
-	}
-	t.Logf("%d webhooks", webhooks)
-}
-
-// restart lets a new gateway go on with the store.
-func (w *walk) restart() {
-	w.t.Helper()
-	old := w.g
-	g, err := New(w.config)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	g.plans = old.plans
-	g.rules.Store(&entitlement.Rules{Plans: old.plans, CanConfirm: true})
-	if err := g.recallSync(); err != nil {
-		w.t.Fatal(err)
-	}
-	old.Close()
-	w.t.Cleanup(g.Close)
-	w.g = g
 }
 
 // What has ended is in its grace, or tells why somebody is refused.

@@ -60,14 +60,14 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-func newWalk(t *testing.T, seed uint64) *walk {
+func newWalk(t *testing.T, seed uint64, change ...func(*Config)) *walk {
 	w := &walk{rng: rand.New(rand.NewPCG(seed, 7)), done: map[string]int{}}
-	w.shop = newShop(t, box.Options{Seed: seed, AllowMultiple: seed%2 == 0, GraceDays: int(seed%3) * 7}, func(c *Config) {
+	w.shop = newShop(t, box.Options{Seed: seed, AllowMultiple: seed%2 == 0, GraceDays: int(seed%3) * 7}, append(change, func(c *Config) {
 		c.Sales.Several = seed%2 == 0
 		// Polar's own revocation of the grants must not matter.
 		c.Plans[4].Benefits = nil
 		c.Plans = c.Plans[:4]
-	})
+	})...)
 	w.benefit = w.box.AddBenefit(box.Benefit{Type: "feature_flag", Description: "feature"})
 	flagged := w.box.AddProduct(box.Product{
 		Name: "Flagged", Interval: "month", Price: box.Price{Amount: 700, Currency: "usd"}, BenefitIDs: []string{w.benefit.ID},
