@@ -309,7 +309,7 @@ func (g *Gateway) coreConfig() (gateway.Config, error) {
 		Name: g.name, Logger: g.logger, Sales: g.Checkout.sales(),
 		APIVersion: orDefault(g.APIVersion, polar.DefaultVersion),
 		OnCall:     g.metrics.called, OnVersionGone: g.metrics.versionGone,
-		OnSync: g.metrics.synced, OnGlance: g.metrics.drifted,
+		OnSync: g.metrics.synced, OnGlance: g.metrics.drifted, OnProgress: g.metrics.syncing,
 		OnEndpoint: g.endpointChanged, OnDeadPlans: g.metrics.plansWithoutProduct,
 	}
 	var err error

@@ -51,6 +51,11 @@ var (
 		Help: "When the last whole sync ended.",
 	}, []string{"gateway"})
 
+	syncObjects = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "caddy_polar_sync_objects",
+		Help: "Objects that the sync under way has read so far, or the last one.",
+	}, []string{"gateway"})
+
 	driftTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_polar_drift_total",
 		Help: "What syncs had to mend: objects that were missing, wrong or extra.",
@@ -83,7 +88,7 @@ func registerMetrics(registry *prometheus.Registry) error {
 	}
 	for _, c := range []prometheus.Collector{
 		decisionsTotal, webhooksTotal, webhookAgeSeconds, apiRequestsTotal, apiVersionGone,
-		syncSeconds, syncLastSuccess, driftTotal, endpointProblem,
+		syncSeconds, syncObjects, syncLastSuccess, driftTotal, endpointProblem,
 		planWithoutProduct, unconfirmedTotal, tokensTotal,
 	} {
 		var already prometheus.AlreadyRegisteredError
@@ -164,6 +169,11 @@ func (m *gatewayMetrics) called(c polar.Call) {
 
 func (m *gatewayMetrics) versionGone() {
 	apiVersionGone.WithLabelValues(m.gateway).Set(1)
+}
+
+// syncing tells how far a sync has got.
+func (m *gatewayMetrics) syncing(objects int) {
+	syncObjects.WithLabelValues(m.gateway).Set(float64(objects))
 }
 
 // synced counts a whole sync and what it had to mend.

@@ -46,6 +46,8 @@ type Config struct {
 	// OnSync is told of each whole sync, OnGlance of each look between two.
 	// Both may be nil.
 	OnSync, OnGlance func(SyncReport)
+	// OnProgress is told how many objects the sync under way has read.
+	OnProgress func(objects int)
 	// OnEndpoint is told when the webhook endpoint's health has changed.
 	OnEndpoint func(EndpointHealth)
 	// OnDeadPlans is told which plans have only products that Polar does not
@@ -100,6 +102,7 @@ type Gateway struct {
 	sync             syncer
 	onSync, onGlance func(SyncReport)
 	onEndpoint       func(EndpointHealth)
+	onProgress       func(int)
 	onDeadPlans      func([]string)
 	secrets          []string // of webhooks
 	endpoint         struct {
@@ -131,6 +134,7 @@ func New(c Config) (*Gateway, error) {
 		onSync:      c.OnSync,
 		onGlance:    c.OnGlance,
 		onEndpoint:  c.OnEndpoint,
+		onProgress:  c.OnProgress,
 		onDeadPlans: c.OnDeadPlans,
 		secrets:     c.WebhookSecrets,
 		sync:        syncer{running: make(chan struct{}, 1), wanted: make(chan struct{}, 1)},

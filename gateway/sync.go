@@ -398,6 +398,9 @@ func (g *Gateway) takePage(ctx context.Context, run *syncRun, facts *cache.Facts
 		run.Next = syncSteps[run.step].name
 	}
 	g.sync.mu.Unlock()
+	if g.onProgress != nil {
+		g.onProgress(run.Objects)
+	}
 	if facts == nil {
 		return nil
 	}

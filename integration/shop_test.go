@@ -684,6 +684,7 @@ func TestSync(t *testing.T) {
 	metrics := string(s.ask(t, http.MethodGet, "/metrics").wants(t, http.StatusOK).body)
 	for _, want := range []string{
 		`caddy_polar_sync_last_success_timestamp_seconds{gateway="default"}`, `caddy_polar_sync_seconds_count{gateway="default"} 1`,
+		`caddy_polar_sync_objects{gateway="default"} `,
 		`caddy_polar_api_requests_total{endpoint="GET /v1/subscriptions/",gateway="default",status="200"}`,
 	} {
 		if !strings.Contains(metrics, want) {
