@@ -94,19 +94,20 @@ type Gateway struct {
 	// Default: X-Polar-.
 	Headers string `json:"headers,omitempty"`
 
-	name     string
-	logger   *zap.Logger
-	store    StoreModule
-	core     *gateway.Gateway
-	verifier *identity.Verifier
-	names    headerNames
-	metrics  gatewayMetrics
-	vary     string
-	limiter  string // its key in the pool
-	origins  *origins
-	streams  streams
-	events   *caddyevents.App
-	ctx      caddy.Context
+	name   string
+	logger *zap.Logger
+	store  StoreModule
+	core   *gateway.Gateway
+	// identifiers are the ways to find out who asks, in order.
+	identifiers []identifier
+	names       headerNames
+	metrics     gatewayMetrics
+	vary        string
+	limiter     string // its key in the pool
+	origins     *origins
+	streams     streams
+	events      *caddyevents.App
+	ctx         caddy.Context
 
 	short, long atomic.Int64 // bytes of unverified webhook bodies: see maxInFlight
 
@@ -290,8 +291,8 @@ func (g *Gateway) endpointChanged(h gateway.EndpointHealth) {
 }
 
 func (g *Gateway) cleanup() error {
-	if g.verifier != nil {
-		g.verifier.Close()
+	for _, way := range g.identifiers {
+		way.close()
 	}
 	if g.core != nil {
 		g.core.Close()
@@ -583,8 +584,7 @@ func (g *Gateway) provisionIdentity() error {
 			return fmt.Errorf("jwt: from header %s: the gateway takes this header away from every request", source.Header)
 		}
 	}
-	g.verifier = v
-	g.vary = varyOf(v.Sources())
+	g.identifyBy(tokens{v})
 	return nil
 }
 

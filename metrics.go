@@ -128,7 +128,7 @@ func newGatewayMetrics(name string) gatewayMetrics {
 	}
 	apiVersionGone.WithLabelValues(name).Set(0)
 	m.tokens[tokenValid] = tokensTotal.WithLabelValues(tokenValid)
-	for _, code := range []string{codeTokenMissing, codeTokenInvalid, codeTokenExpired} {
+	for _, code := range []string{codeTokenMissing, codeTokenInvalid, codeTokenExpired, string(entitlement.ReasonUnavailable)} {
 		m.tokens[code] = tokensTotal.WithLabelValues(code)
 		m.refused[entitlement.Reason(code)] = decisionsTotal.WithLabelValues(name, "false", code)
 	}

@@ -186,13 +186,6 @@ func refusalOf(d *entitlement.Decision, plans []string) *problem {
 	return p
 }
 
-// loginRefusal is the answer to a request whose user is not known.
-func loginRefusal(err error) *problem {
-	p := newProblem(http.StatusUnauthorized, tokenCode(err))
-	p.Reason, p.NextStep = p.Code, entitlement.StepLogin
-	return p
-}
-
 // head sets the headers that go with a problem. They survive Caddy's error
 // routes.
 func (p *problem) head(h http.Header) {

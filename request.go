@@ -147,13 +147,9 @@ func (v *visit) identify(r *http.Request) error {
 	}
 	v.identified = true
 	g := v.gateway
-	if g.verifier == nil {
-		v.anonymous = identity.ErrMissing
-		return v.anonymous
-	}
-	v.identity, v.anonymous = g.verifier.Identify(from, v.local)
+	v.identity, v.anonymous = g.identify(r, from, v.local)
 	if v.anonymous != nil {
-		if code := tokenCode(v.anonymous); !again || code != codeTokenMissing {
+		if code := identityCode(v.anonymous); !again || code != codeTokenMissing {
 			g.metrics.tokens[code].Inc()
 		}
 		return v.anonymous
@@ -166,16 +162,6 @@ func (v *visit) identify(r *http.Request) error {
 		v.identity.Source.Strip(r.Header)
 	}
 	return nil
-}
-
-func tokenCode(err error) string {
-	switch {
-	case errors.Is(err, identity.ErrMissing):
-		return codeTokenMissing
-	case errors.Is(err, identity.ErrExpired):
-		return codeTokenExpired
-	}
-	return codeTokenInvalid
 }
 
 // gather reads the account of the user, who is known by now.
@@ -292,7 +278,7 @@ func (s *requestState) placeholder(key string) (any, bool) {
 		return d.Status, true
 	case "reason":
 		if v.identified && !known {
-			return tokenCode(v.anonymous), true
+			return identityCode(v.anonymous), true
 		}
 		return string(d.Reason), true
 	case "until":

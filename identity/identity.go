@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// What Identify refuses with. The three exclude one another.
+// What Identify refuses with. They exclude one another.
 var (
 	// ErrMissing means that no source holds a token: the request is anonymous.
 	ErrMissing = errors.New("token is missing")
@@ -22,6 +22,9 @@ var (
 	ErrInvalid = errors.New("token is invalid")
 	// ErrExpired means that the token was good and only its time is over.
 	ErrExpired = errors.New("token has expired: sign in again")
+	// ErrUnavailable means that nobody can tell whether the credential is good: where
+	// that is known cannot be reached. It says nothing about the client.
+	ErrUnavailable = errors.New("who asks cannot be found out now")
 )
 
 // The reasons behind ErrInvalid. They are made once and say nothing of what the

@@ -1,0 +1,82 @@
+package caddypolar
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/identity"
+)
+
+// identifier is one way to find out who asks: by tokens, by the app's own
+// sessions, or by what another module of Caddy's has found out.
+type identifier interface {
+	// identify looks into a request, whose credentials stand in from. The error
+	// is one of identity's; ErrMissing gives the next way its turn.
+	identify(r *http.Request, from http.Header, now time.Time) (identity.Identity, error)
+	// sources are the headers and cookies it looks at: answers vary with them.
+	sources() []identity.Source
+	close()
+}
+
+// identify finds out who asks. Whoever shows a credential is judged by it: a
+// client must not become someone else because one of them ran out.
+func (g *Gateway) identify(r *http.Request, from http.Header, now time.Time) (identity.Identity, error) {
+	for _, way := range g.identifiers {
+		id, err := way.identify(r, from, now)
+		if !errors.Is(err, identity.ErrMissing) {
+			return id, err
+		}
+	}
+	return identity.Identity{}, identity.ErrMissing
+}
+
+// identifyBy adds a way to find out who asks.
+func (g *Gateway) identifyBy(way identifier) {
+	g.identifiers = append(g.identifiers, way)
+	var all []identity.Source
+	for _, way := range g.identifiers {
+		all = append(all, way.sources()...)
+	}
+	g.vary = varyOf(all)
+}
+
+// tokens identifies by JSON Web Tokens.
+type tokens struct{ *identity.Verifier }
+
+func (t tokens) identify(_ *http.Request, from http.Header, now time.Time) (identity.Identity, error) {
+	return t.Identify(from, now)
+}
+
+func (t tokens) sources() []identity.Source { return t.Sources() }
+func (t tokens) close()                     { t.Close() }
+
+// identityCode is why nobody is known.
+func identityCode(err error) string {
+	switch {
+	case errors.Is(err, identity.ErrMissing):
+		return codeTokenMissing
+	case errors.Is(err, identity.ErrExpired):
+		return codeTokenExpired
+	case errors.Is(err, identity.ErrUnavailable):
+		return string(entitlement.ReasonUnavailable)
+	}
+	return codeTokenInvalid
+}
+
+// loginRefusal is the answer to a request whose user is not known.
+func loginRefusal(err error) *problem {
+	code := identityCode(err)
+	if errors.Is(err, identity.ErrUnavailable) {
+		p := newProblem(http.StatusServiceUnavailable, code).with("Who is signed in cannot be checked right now. Try again in a moment.")
+		p.Reason, p.NextStep = code, entitlement.StepWait
+		return p
+	}
+	p := newProblem(http.StatusUnauthorized, code)
+	p.Reason, p.NextStep = code, entitlement.StepLogin
+	return p
+}
+
+// Interface guard
+var _ identifier = tokens{}
