@@ -227,14 +227,10 @@ var errNoGateway = caddyhttp.Error(http.StatusInternalServerError,
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	s := stateOf(r)
-	gw := g.fallback
-	if g.Gateway == "" && s.site != nil {
-		gw = s.site.gateway
+	gw, v, err := g.visit(s, r)
+	if err != nil {
+		return err
 	}
-	if gw == nil {
-		return errNoGateway
-	}
-	v := s.visitOf(gw, r)
 	covered, err := g.covers(s, r)
 	if err != nil {
 		return g.refuse(w, r, v, newProblem(http.StatusBadRequest, codeBadPath))
@@ -261,6 +257,18 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return g.refuseUser(w, r, v, d)
 	}
 	return g.pass(w, r, v, next)
+}
+
+// visit goes to the gateway whose plans are meant here.
+func (g *Gate) visit(s *requestState, r *http.Request) (*Gateway, *visit, error) {
+	gw := g.fallback
+	if g.Gateway == "" && s.site != nil {
+		gw = s.site.gateway
+	}
+	if gw == nil {
+		return nil, nil, errNoGateway
+	}
+	return gw, s.visitOf(gw, r), nil
 }
 
 // covers says whether the gate stands before this request.
