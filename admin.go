@@ -75,6 +75,7 @@ var verbs = []verb{
 	{http.MethodPost, "users/*/passes", nil, adminPass},
 	{http.MethodDelete, "users/*/passes/*", nil, adminRevokePass},
 	{http.MethodPut, "users/*/links/*", []string{"polar", "dry_run"}, adminLink},
+	{http.MethodPost, "webhook/setup", nil, adminWebhookSetup},
 }
 
 // serve answers one request.
@@ -308,9 +309,7 @@ func adminPass(c *adminCall) (any, error) {
 		Until  string `json:"until"`
 		Reason string `json:"reason"`
 	}
-	d := json.NewDecoder(io.LimitReader(c.Body, maxBody))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&body); err != nil || d.More() {
+	if !c.read(&body) {
 		return nil, badInput(`the body must be {"plan": …, "until": …, "reason": …}, of which the last two can be left out`)
 	}
 	var until time.Time
@@ -325,6 +324,13 @@ func adminPass(c *adminCall) (any, error) {
 		return nil, err
 	}
 	return viewPass(&p), nil
+}
+
+// read reads the JSON of a body, and nothing else than what is expected.
+func (c *adminCall) read(into any) bool {
+	d := json.NewDecoder(io.LimitReader(c.Body, maxBody))
+	d.DisallowUnknownFields()
+	return d.Decode(into) == nil && !d.More()
 }
 
 func adminRevokePass(c *adminCall) (any, error) {
@@ -356,6 +362,25 @@ func adminLink(c *adminCall) (any, error) {
 		return nil, err
 	}
 	return linkView{User: c.args[0], Customer: c.args[1], ExternalID: string(became), DryRun: o.DryRun}, nil
+}
+
+// adminSetupTime bounds setting up: a few calls of Polar's API, and a webhook.
+const adminSetupTime = time.Minute
+
+func adminWebhookSetup(c *adminCall) (any, error) {
+	var body struct {
+		URL string `json:"url"`
+	}
+	if !c.read(&body) {
+		return nil, badInput(`the body must be {"url": …}`)
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), adminSetupTime)
+	defer cancel()
+	s, err := c.gateway.SetUpEndpoint(ctx, body.URL)
+	if err != nil {
+		return nil, err
+	}
+	return viewSetup(&s), nil
 }
 
 // Interface guards

@@ -199,6 +199,10 @@ func TestAdminAPI(t *testing.T) {
 	if r := a.ok("DELETE", "/polar/users/ada", ""); r["removed"].(float64) < 2 || decideOf(t, app, "ada", "pro") {
 		t.Error(r)
 	}
+	if s := a.ok("POST", "/polar/webhook/setup", `{"url":"`+b.URL+`"}`); s["state"] != "created" || s["secret"] == nil ||
+		s["pathAdded"] != true || s["check"].(map[string]any)["problem"] != "path" {
+		t.Error(s)
+	}
 	doc, err := adminDocument()
 	if err != nil {
 		t.Fatal(err)
@@ -279,6 +283,10 @@ func TestAdminRefusals(t *testing.T) {
 		{"PUT", "/polar/users/ada/links/x?dry_run=maybe", "", 400, "true nor false"},
 		{"PUT", "/polar/users/ada/links/x?polar=no", "", 400, "true nor false"},
 		{"PUT", "/polar/users/%7f/links/x", "", 400, "control"},
+		{"GET", "/polar/webhook/setup", "", 405, "POST"},
+		{"POST", "/polar/webhook/setup", "", 400, `{"url"`},
+		{"POST", "/polar/webhook/setup", `{"uri":"https://app.example.com"}`, 400, `{"url"`},
+		{"POST", "/polar/webhook/setup", `{"url":"http://app.example.com"}`, 400, "https://"},
 	} {
 		status, answer, header := a.do(tt.method, tt.target, tt.body)
 		if said, _ := answer["error"].(string); status != tt.status || !strings.Contains(said, tt.says) {
@@ -311,6 +319,10 @@ func TestAdminWithoutToken(t *testing.T) {
 		if status, answer, _ := a.do("POST", target, ""); status != 409 || !strings.Contains(answer["error"].(string), "access_token") {
 			t.Error(status, answer)
 		}
+	}
+	if status, answer, _ := a.do("POST", "/polar/webhook/setup", `{"url":"https://app.example.com"}`); status != 409 ||
+		!strings.Contains(answer["error"].(string), "access_token") {
+		t.Error(status, answer)
 	}
 	if l := a.ok("PUT", "/polar/users/ada/links/c1", ""); l["externalId"] != "not_asked" {
 		t.Error(l)

@@ -432,3 +432,34 @@ type linkView struct {
 	ExternalID string `json:"externalId"` // what became of it at Polar
 	DryRun     bool   `json:"dryRun"`
 }
+
+type setupView struct {
+	URL       string   `json:"url"`
+	PathAdded bool     `json:"pathAdded"`
+	State     string   `json:"state"`
+	ID        string   `json:"id"` // of the endpoint
+	Wrong     []string `json:"wrong"`
+	Lacked    []string `json:"lackedEvents"`
+	URLBefore string   `json:"urlBefore"`
+	Scopes    []string `json:"lackingScopes"`
+	// Secret is told only while the gateway does not have it: it is the
+	// operator's own, to be put into the configuration.
+	Secret string    `json:"secret,omitempty"`
+	Check  checkView `json:"check"`
+}
+
+type checkView struct {
+	OK      bool   `json:"ok"`
+	Problem string `json:"problem"`
+	HTTP    int    `json:"httpStatus"` // zero without an answer
+	Says    string `json:"says"`
+}
+
+func viewSetup(s *gateway.EndpointSetup) setupView {
+	return setupView{
+		URL: s.URL, PathAdded: s.PathAdded, State: string(s.State), ID: s.ID, Wrong: append([]string{}, s.Wrong...),
+		Lacked: append([]string{}, s.Lacked...), URLBefore: s.URLBefore, Scopes: append([]string{}, s.Scopes...),
+		Secret: string(s.Secret),
+		Check:  checkView{s.Check.Problem == gateway.CheckFine, string(s.Check.Problem), s.Check.Status, s.Check.Says},
+	}
+}

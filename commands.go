@@ -19,6 +19,7 @@ var subcommands = []func() *cobra.Command{
 	linkCommand,
 	forgetCommand,
 	syncCommand,
+	webhookCommand,
 }
 
 func init() {

@@ -109,6 +109,7 @@ type Gateway struct {
 		mu   sync.Mutex
 		last EndpointHealth
 	}
+	setup   endpointSetup      // of the webhook endpoint at Polar
 	stop    context.CancelFunc // ends the work in the background
 	working sync.WaitGroup
 

@@ -123,7 +123,7 @@ func (g *Gateway) readEndpoint(ctx context.Context) (EndpointHealth, error) {
 // judge says what is wrong with our endpoint.
 func (g *Gateway) judge(ctx context.Context, h *EndpointHealth, e *polar.WebhookEndpoint) error {
 	for _, kind := range slices.Sorted(maps.Keys(eventKinds)) {
-		if eventKinds[kind] != nil && !slices.Contains(e.Events, kind) && kind != "subscription.migrated" {
+		if eventKinds[kind] != nil && !slices.Contains(e.Events, kind) && kind != newestEvent {
 			h.Lacking = append(h.Lacking, kind) // older endpoints cannot have the newest type
 		}
 	}

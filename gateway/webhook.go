@@ -69,6 +69,11 @@ func (g *Gateway) TakeWebhook(ctx context.Context, d polar.Delivery, body []byte
 	if err != nil {
 		return g.undecodable(d, receipt, err), nil
 	}
+	if event.Type == checkEvent {
+		g.setup.checks.hear(event)
+		receipt.Result = ResultIgnored
+		return receipt, nil
+	}
 	read, known := eventKinds[event.Type]
 	if !known {
 		g.logger.Warn("webhook of an unknown type",

@@ -158,7 +158,7 @@ var calls = map[string]func(context.Context, *polar.Client) (any, error){
 	},
 	"UpdateWebhookEndpoint": func(ctx context.Context, c *polar.Client) (any, error) {
 		return c.UpdateWebhookEndpoint(ctx, anID, polar.WebhookEndpointUpdate{
-			URL: "https://app.example.com/auth/polar/webhook", Name: "gateway",
+			URL: "https://app.example.com/auth/polar/webhook", Name: "gateway", Format: "raw",
 			Events: []string{"order.paid"}, Enabled: new(true), APIVersion: "2026-10",
 		})
 	},

@@ -512,3 +512,18 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// TestSign: what is signed is taken by whoever knows the secret, of any kind.
+func TestSign(t *testing.T) {
+	all, body := vectors(t)
+	now := time.Unix(1_790_000_000, 0)
+	for _, v := range all {
+		signer := mustVerifier(t, v.Secret, "another-secret-of-at-least-32-characters")
+		h := signer.Sign("evt_1", now, body)
+		if err := take(mustVerifier(t, v.Secret), h, body, now); err != nil {
+			t.Error(err)
+		}
+		wantRefused(t, take(mustVerifier(t, "another-secret-of-at-least-32-characters"), h, body, now), polar.ErrSignature, v.Secret)
+		wantRefused(t, take(signer, h, append(bytes.Clone(body), ' '), now), polar.ErrSignature, v.Secret)
+	}
+}

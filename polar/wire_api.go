@@ -304,6 +304,7 @@ type WebhookEndpointCreate struct {
 type WebhookEndpointUpdate struct {
 	URL        string   `json:"url,omitempty"`
 	Name       string   `json:"name,omitempty"`
+	Format     string   `json:"format,omitempty"`
 	Events     []string `json:"events,omitempty"`
 	Enabled    *bool    `json:"enabled,omitempty"`
 	APIVersion string   `json:"api_version,omitempty"`

@@ -366,6 +366,13 @@ func TestWebhooksOverTheAPI(t *testing.T) {
 	if reset["secret"] == made["secret"] {
 		t.Error("same secret")
 	}
+	c.refused(422, "RequestValidationError", "PATCH", "/v1/webhooks/endpoints/"+id, `{"format":"nonsense"}`)
+	for format, sends := range map[string]bool{"slack": false, "raw": true} {
+		c.do(200, "PATCH", "/v1/webhooks/endpoints/"+id, `{"format":"`+format+`"}`)
+		if e, _ := s.Endpoint(id); e.Format != format || e.wants("order.paid") != sends {
+			t.Errorf("%+v", e)
+		}
+	}
 	c.do(200, "PATCH", "/v1/webhooks/endpoints/"+id, `{"enabled":false}`)
 	if got := c.get("/v1/webhooks/endpoints/" + id); got["enabled"] != false {
 		t.Error(got)

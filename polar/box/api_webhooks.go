@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 )
 
 var eventTypes = []string{
@@ -24,7 +25,7 @@ func (b *Box) endpointJSON(e *Endpoint) obj {
 		events = eventTypes
 	}
 	return with(e.Row.json(), obj{
-		"url": e.URL, "name": text(e.Name), "format": "raw", "secret": e.Secret, "organization_id": b.org.ID, "events": events,
+		"url": e.URL, "name": text(e.Name), "format": e.Format, "secret": e.Secret, "organization_id": b.org.ID, "events": events,
 		"enabled": e.Enabled, "api_version": e.APIVersion, "uses_standard_webhook_signature": e.Kind == SecretStandard,
 	})
 }
@@ -51,9 +52,12 @@ func getEndpoint(c *call) (int, any, error) {
 	return http.StatusOK, c.b.endpointJSON(&e), nil
 }
 
-func checkEndpoint(address, version string, events []string) error {
+func checkEndpoint(address, format, version string, events []string) error {
 	if u, err := url.Parse(address); address != "" && (err != nil || u.Host == "") {
 		return requestError("url_parsing", "Input should be a valid URL", address, "body", "url")
+	}
+	if format != "" && !slices.Contains([]string{formatRaw, "discord", "slack"}, format) {
+		return requestError("enum", "Input should be 'raw', 'discord' or 'slack'", format, "body", "format")
 	}
 	if version != "" && !slices.Contains(versions, version) {
 		return requestError("enum", "Input should be a version of the API", version, "body", "api_version")
@@ -68,22 +72,18 @@ func checkEndpoint(address, version string, events []string) error {
 
 func createEndpoint(c *call) (int, any, error) {
 	var e Endpoint
-	var format string
 	err := c.needs("url", "format", "events")
 	if err != nil {
 		return 0, nil, err
 	}
-	if err = readFields(c, map[string]*string{"url": &e.URL, "name": &e.Name, "secret": &e.Secret, "api_version": &e.APIVersion, "format": &format}); err != nil {
+	if err = readFields(c, map[string]*string{"url": &e.URL, "name": &e.Name, "secret": &e.Secret, "api_version": &e.APIVersion, "format": &e.Format}); err != nil {
 		return 0, nil, err
 	}
 	if e.Events, err = field[[]string](c, "events"); err != nil {
 		return 0, nil, err
 	}
-	if err = checkEndpoint(e.URL, e.APIVersion, e.Events); err != nil {
+	if err = checkEndpoint(e.URL, e.Format, e.APIVersion, e.Events); err != nil {
 		return 0, nil, err
-	}
-	if format != "raw" {
-		return 0, nil, requestError("enum", "The box has the format raw only", format, "body", "format")
 	}
 	if e.Secret != "" {
 		e.Kind = SecretMerchant
@@ -98,7 +98,7 @@ func createEndpoint(c *call) (int, any, error) {
 func updateEndpoint(c *call) (int, any, error) {
 	var u EndpointUpdate
 	var err error
-	for name, to := range map[string]**string{"url": &u.URL, "name": &u.Name, "api_version": &u.APIVersion} {
+	for name, to := range map[string]**string{"url": &u.URL, "name": &u.Name, "format": &u.Format, "api_version": &u.APIVersion} {
 		if *to, err = field[*string](c, name); err != nil {
 			return 0, nil, err
 		}
@@ -109,10 +109,11 @@ func updateEndpoint(c *call) (int, any, error) {
 	if u.Enabled, err = field[*bool](c, "enabled"); err != nil {
 		return 0, nil, err
 	}
-	var address, version string
+	var address, format, version string
 	set(&address, u.URL)
+	set(&format, u.Format)
 	set(&version, u.APIVersion)
-	if err = checkEndpoint(address, version, u.Events); err != nil {
+	if err = checkEndpoint(address, format, version, u.Events); err != nil {
 		return 0, nil, err
 	}
 	return c.endpoint(c.b.UpdateEndpoint(c.params["id"], u))
@@ -137,15 +138,10 @@ func redeliver(c *call) (int, any, error) {
 
 func listDeliveries(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
-		rows, q := slices.Clone(b.delivery.attempts), c.r.URL.Query()
-		for name, wantAfter := range map[string]bool{"start_timestamp": true, "end_timestamp": false} {
-			var err error
-			if rows, err = after(q, name, rows, byCreated, wantAfter); err != nil {
-				return nil, err
-			}
-		}
 		return list(c, listing[Attempt]{
-			rows: rows, order: "-created_at", sorts: map[string]func(*Attempt) string{"created_at": byCreation[Attempt]},
+			rows: b.delivery.attempts, order: "-created_at", sorts: map[string]func(*Attempt) string{"created_at": byCreation[Attempt]},
+			after:  map[string]func(*Attempt) *time.Time{"start_timestamp": byCreated[Attempt]},
+			before: map[string]func(*Attempt) *time.Time{"end_timestamp": byCreated[Attempt]},
 			filters: map[string]func(*Attempt) string{
 				"endpoint_id":     func(a *Attempt) string { return a.EndpointID },
 				"succeeded":       func(a *Attempt) string { return strconv.FormatBool(a.Succeeded) },

@@ -1,6 +1,7 @@
 package box
 
 import (
+	"cmp"
 	"encoding/base64"
 	"slices"
 	"strings"
@@ -11,6 +12,9 @@ const Version = "2026-10"
 
 // versions are the API versions that exist: Deprecated, Current and Next.
 var versions = []string{"2026-04", Version, "2027-01"}
+
+// formatRaw is the format of endpoints for programs.
+const formatRaw = "raw"
 
 // SecretKind says when and by whom a webhook secret was made, which decides
 // how it signs.
@@ -29,6 +33,7 @@ const (
 type Endpoint struct {
 	Row
 	URL, Name  string
+	Format     string // raw unless set; the box has no messages in others, and sends none
 	Secret     string
 	Kind       SecretKind
 	Events     []string // none means all
@@ -38,7 +43,7 @@ type Endpoint struct {
 }
 
 func (e *Endpoint) wants(kind string) bool {
-	return e.Enabled && !e.deleted && (len(e.Events) == 0 || slices.Contains(e.Events, kind))
+	return e.Enabled && !e.deleted && e.Format == formatRaw && (len(e.Events) == 0 || slices.Contains(e.Events, kind))
 }
 
 func (b *Box) newSecret(kind SecretKind) string {
@@ -61,9 +66,7 @@ func (b *Box) AddEndpoint(e Endpoint) Endpoint {
 	if e.Secret == "" {
 		e.Secret = b.newSecret(e.Kind)
 	}
-	if e.APIVersion == "" {
-		e.APIVersion = Version
-	}
+	e.APIVersion, e.Format = cmp.Or(e.APIVersion, Version), cmp.Or(e.Format, formatRaw)
 	e.Row, e.Enabled = b.newRow(), true
 	b.delivery.endpoints[e.ID] = &e
 	b.delivery.order = append(b.delivery.order, e.ID)
@@ -83,9 +86,9 @@ func (b *Box) Endpoint(id string) (Endpoint, bool) {
 
 // EndpointUpdate is what can change of an endpoint; nil leaves a field alone.
 type EndpointUpdate struct {
-	URL, Name, APIVersion *string
-	Events                []string
-	Enabled               *bool
+	URL, Name, Format, APIVersion *string
+	Events                        []string
+	Enabled                       *bool
 }
 
 // UpdateEndpoint changes an endpoint. Nothing is replayed when it is enabled.
@@ -93,6 +96,7 @@ func (b *Box) UpdateEndpoint(id string, u EndpointUpdate) (Endpoint, error) {
 	return b.changeEndpoint(id, func(e *Endpoint) {
 		set(&e.URL, u.URL)
 		set(&e.Name, u.Name)
+		set(&e.Format, u.Format)
 		set(&e.APIVersion, u.APIVersion)
 		set(&e.Enabled, u.Enabled)
 		if u.Events != nil {
