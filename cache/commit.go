@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -119,7 +120,9 @@ func (s *Store) commit(batch []*change) {
 }
 
 // write folds a batch into one transaction. It returns the accounts that are
-// different now, and the transaction's sequence number.
+// different now, and the transaction's sequence number. A sync tells of
+// everybody: of those who are not in memory it returns nil, as they are read
+// when they come.
 func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account, seq uint64, err error) {
 	err = s.transact(true, func(tx *bolt.Tx) (bool, error) {
 		seq = sequence(tx)
@@ -135,8 +138,13 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 		if !f.dirty {
 			return false, nil // all of it was known: nothing to sync to disk
 		}
+		swept := !slices.ContainsFunc(batch, func(c *change) bool { return c.facts == nil || !c.facts.Sweep })
 		accounts = make(map[string]*entitlement.Account, len(f.touched))
 		for user := range f.touched {
+			if _, held := s.memory.get(user); swept && !held {
+				accounts[user] = nil
+				continue
+			}
 			if accounts[user], err = gather(tx, user); err != nil {
 				return false, err
 			}

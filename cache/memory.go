@@ -43,11 +43,16 @@ func (m *memory) group(user string) *atomic.Uint64 {
 	return &m.touched[maphash.String(m.seed, user)%uint64(len(m.touched))]
 }
 
-// replace is the commit loop's: it comes in the order of the commits.
+// replace is the commit loop's: it comes in the order of the commits. Without
+// an account it drops what a reader may have installed since.
 func (m *memory) replace(accounts map[string]*entitlement.Account, seq uint64) {
 	for user, account := range accounts {
 		m.group(user).Store(seq)
-		m.accounts.Set(user, held{account, seq})
+		if account == nil {
+			m.accounts.Invalidate(user)
+		} else {
+			m.accounts.Set(user, held{account, seq})
+		}
 	}
 }
 

@@ -66,23 +66,59 @@ func TestSlowReader(t *testing.T) {
 		"forgotten":           {func(*Store) {}, func(s *Store) { s.memory.forget(lastCommit(s)) }},
 		"others were written": {func(*Store) {}, func(s *Store) { s.memory.accounts.Invalidate("u"); writeOthers(s) }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		for _, sweep := range []bool{false, true} {
 			s := testStore(t)
 			apply(t, s, purchase("u", 1))
 			s.memory.accounts.InvalidateAll()
 			c.before(s)
 			old, seq := readAt(t, s, "u")
-			apply(t, s, purchase("u", 2))
+			newer := purchase("u", 2)
+			newer.Sweep = sweep
+			apply(t, s, newer)
 			c.between(s)
 			s.memory.install("u", old, seq)
 			if held, ok := s.memory.get("u"); ok && row(held) != rev(2) {
-				t.Errorf("memory has gone back to %+v", row(held))
+				t.Errorf("%s, sweep %v: memory has gone back to %+v", name, sweep, row(held))
 			}
 			if got := row(account(t, s, "u")); got != rev(2) {
-				t.Errorf("the account is of %+v", got)
+				t.Errorf("%s, sweep %v: the account is of %+v", name, sweep, got)
 			}
 			sameAsStore(t, s, "u")
-		})
+		}
+	}
+}
+
+// TestSweepFillsNoMemory: a sync tells of everybody. Only those who are here are
+// brought up to date; the others are read when they come.
+func TestSweepFillsNoMemory(t *testing.T) {
+	s := testStore(t)
+	sweep := func(user string, n int) {
+		f := purchase(user, n)
+		f.Sweep = true
+		apply(t, s, f)
+	}
+	sweep("u", 1)
+	if _, ok := s.memory.get("u"); ok {
+		t.Error("somebody who is not here is in memory")
+	}
+	_ = account(t, s, "u")
+	sweep("u", 2)
+	if held, ok := s.memory.get("u"); !ok || row(held) != rev(2) {
+		t.Error("somebody who is here is not up to date")
+	}
+	// Read before the commit, installed before memory is told of it.
+	s.memory.accounts.InvalidateAll()
+	old, seq := readAt(t, s, "u")
+	f := purchase("u", 3)
+	f.Sweep = true
+	changed, commit, err := s.write([]*change{{facts: f}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.memory.install("u", old, seq)
+	s.memory.replace(changed, commit)
+	if got := row(account(t, s, "u")); got != rev(3) {
+		t.Errorf("the account is of %+v", got)
 	}
 }
 
@@ -206,6 +242,7 @@ func TestMemoryUnderRace(t *testing.T) {
 						Version: rev(int(told)), ID: "o-" + first, CustomerID: "c-" + first, MetadataUser: name(pair[len(pair)-1]),
 					}}
 				}
+				f.Sweep = n%5 == 0
 				if _, err := s.Apply(t.Context(), &f); err != nil {
 					t.Errorf("applying: %v", err)
 				}
