@@ -2,14 +2,12 @@ package gateway
 
 import (
 	"fmt"
-	"net/http/httptest"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/polar/box"
-	"github.com/caddy-polar/caddy-polar/polar/box/boxtest"
 )
 
 // BenchmarkPaidToUnlocked is the time from the buyer's return to the open door,
@@ -52,31 +50,4 @@ func BenchmarkTenThousandCustomers(b *testing.B) {
 		}
 	}
 	b.ReportMetric(customers*float64(b.N)/b.Elapsed().Seconds(), "customers/s")
-}
-
-// BenchmarkFirstSync reads all of a Polar with so many subscriptions, over HTTP
-// and without its request limit.
-func BenchmarkFirstSync(b *testing.B) {
-	const subscriptions = 10_000
-	// Without boxtest's check of every answer, which takes longer than all else.
-	bare := box.New(box.Options{})
-	server := httptest.NewServer(bare)
-	b.Cleanup(server.Close)
-	bare.SetBaseURL(server.URL)
-	polar := newShopAt(b, &boxtest.Server{Box: bare, URL: server.URL})
-	for i := range subscriptions {
-		if _, err := polar.box.Buy(fmt.Sprint("usr_", i), fmt.Sprintf("u%d@example.com", i), polar.pro.ID); err != nil {
-			b.Fatal(err)
-		}
-	}
-	polar.box.Settle()
-	for b.Loop() {
-		b.StopTimer()
-		s := newShopAt(b, polar.box, func(c *Config) { c.Plans = polar.g.plans })
-		b.StartTimer()
-		if r := s.sync(); r.Objects < 2*subscriptions {
-			b.Fatalf("%+v", r)
-		}
-	}
-	b.ReportMetric(subscriptions*float64(b.N)/b.Elapsed().Seconds(), "subscriptions/s")
 }

@@ -68,6 +68,7 @@ func run(ctx context.Context, args []string) error {
 	listen := flags.String("listen", "localhost:8403", "where to serve, on this machine")
 	webhook := flags.String("webhook", "", "`URL` to which webhooks are sent")
 	secret := flags.String("webhook-secret-env", "", "environment `variable` with the webhook secret; default: a new one")
+	customers := flags.Uint("customers", 0, "how many customers there are at the start, each with a subscription of the first product: usr_0, usr_1 and so on")
 	flags.Var(&sold, "product", "`name=<minor units>[/interval[/trial days]]`, may be given several times (default Pro=1000/month)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -94,8 +95,14 @@ func run(ctx context.Context, args []string) error {
 		e := b.AddEndpoint(box.Endpoint{URL: *webhook, Secret: os.Getenv(*secret)})
 		fmt.Printf("POLAR_WEBHOOK_SECRET=%s\n", e.Secret)
 	}
-	for _, p := range sold {
-		fmt.Printf("# %s\nPRODUCT=%s\n", p.Name, b.AddProduct(p).ID)
+	for i, p := range sold {
+		p = b.AddProduct(p)
+		if i == 0 && *customers > 0 {
+			if err := b.Populate(int(*customers), p.ID); err != nil {
+				return fmt.Errorf("--customers: %w", err)
+			}
+		}
+		fmt.Printf("# %s\nPRODUCT=%s\n", p.Name, p.ID)
 	}
 	fmt.Printf("# Move the clock: curl -d '{\"by\":\"24h\"}' http://%s/box/advance\n", *listen)
 	return serve(ctx, l, b)

@@ -46,6 +46,17 @@ func TestListenElsewhere(t *testing.T) {
 	}
 }
 
+func TestCustomers(t *testing.T) {
+	over, end := context.WithCancel(t.Context())
+	end()
+	if err := run(over, []string{"--listen", "127.0.0.1:0", "--customers", "3"}); err != nil {
+		t.Error(err)
+	}
+	if err := run(over, []string{"--listen", "127.0.0.1:0", "--customers", "3", "--product", "Life=9900"}); err == nil {
+		t.Error("a one-time product has been subscribed to")
+	}
+}
+
 func TestServe(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -108,9 +108,8 @@ func answer(w http.ResponseWriter, status int, body any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(body)
+	raw, _ := encode(body)
+	_, _ = w.Write(append(raw, '\n'))
 }
 
 func (b *Box) serve(w http.ResponseWriter, r *http.Request) (int, any) {

@@ -8,7 +8,7 @@ import (
 func listProducts(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
 		l := listing[Product]{
-			rows: b.products.allSeen(c.at), order: "-created_at",
+			of: &b.products, order: "-created_at",
 			filters: map[string]func(*Product) string{
 				"id":           func(p *Product) string { return p.ID },
 				"visibility":   func(p *Product) string { return p.Visibility },
@@ -37,9 +37,9 @@ func getProduct(c *call) (int, any, error) {
 func listBenefits(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
 		not := c.r.URL.Query()["exclude_id"]
-		rows := slices.DeleteFunc(b.benefits.allSeen(c.at), func(x Benefit) bool { return slices.Contains(not, x.ID) })
 		return list(c, listing[Benefit]{
-			rows: rows, order: "-created_at",
+			of: &b.benefits, order: "-created_at",
+			where: func(x *Benefit) bool { return !slices.Contains(not, x.ID) },
 			filters: map[string]func(*Benefit) string{
 				"id":   func(x *Benefit) string { return x.ID },
 				"type": func(x *Benefit) string { return x.Type },
@@ -69,21 +69,13 @@ func (b *Box) externalOf(customerID string) string {
 // listGrants serves the grants of the organization and those of one benefit.
 func listGrants(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
-		rows := b.grants.allSeen(c.at)
-		if id, ok := c.params["id"]; ok {
-			if _, known := b.benefits.get(id); !known {
-				return nil, notFound()
-			}
-			var of []Grant
-			for _, g := range rows {
-				if g.BenefitID == id {
-					of = append(of, g)
-				}
-			}
-			rows = of
+		benefit, ofOne := c.params["id"]
+		if _, known := b.benefits.get(benefit); ofOne && !known {
+			return nil, notFound()
 		}
 		return list(c, listing[Grant]{
-			rows: rows, order: "-created_at",
+			of: &b.grants, order: "-created_at",
+			where: func(g *Grant) bool { return !ofOne || g.BenefitID == benefit },
 			filters: map[string]func(*Grant) string{
 				"customer_id":          func(g *Grant) string { return g.CustomerID },
 				"external_customer_id": func(g *Grant) string { return b.externalOf(g.CustomerID) },

@@ -5,7 +5,7 @@ import "net/http"
 func listCheckouts(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
 		return list(c, listing[Checkout]{
-			rows: b.checkouts.allSeen(c.at), order: "-created_at",
+			of: &b.checkouts, order: "-created_at",
 			filters: map[string]func(*Checkout) string{
 				"product_id":           func(x *Checkout) string { return x.ProductIDs[0] },
 				"customer_id":          func(x *Checkout) string { return x.CustomerID },

@@ -9,19 +9,14 @@ import (
 
 func listCustomers(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
-		var rows []Customer
-		for _, x := range b.customers.allSeen(c.at) {
-			if x.DeletedAt == nil {
-				rows = append(rows, x)
-			}
-		}
 		q := c.r.URL.Query()
 		if q.Has("email") { // exact, but for case
 			q.Set("email", foldEmail(q.Get("email")))
 			c.r.URL.RawQuery = q.Encode()
 		}
 		return list(c, listing[Customer]{
-			rows: rows, order: "-created_at",
+			of: &b.customers, order: "-created_at",
+			where: func(x *Customer) bool { return x.DeletedAt == nil },
 			filters: map[string]func(*Customer) string{
 				"email": func(x *Customer) string { return foldEmail(x.Email) },
 				"active": func(x *Customer) string {

@@ -19,14 +19,9 @@ func discountRoutes() []route {
 
 func listDiscounts(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
-		var rows []Discount
-		for _, d := range b.discounts.allSeen(c.at) {
-			if !d.deleted {
-				rows = append(rows, d)
-			}
-		}
 		return list(c, listing[Discount]{
-			rows: rows, order: "-created_at",
+			of: &b.discounts, order: "-created_at",
+			where: func(d *Discount) bool { return !d.deleted },
 			matches: map[string]func(*Discount, string) bool{
 				"query": func(d *Discount, q string) bool { return contains(q, d.Name, d.Code) },
 			},

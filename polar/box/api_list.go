@@ -3,6 +3,7 @@ package box
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,9 +17,13 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // listing is a list of Polar's, before it is filtered and cut into pages.
 // Filters and sorts work on rows: rendering is for one page only.
 type listing[T any] struct {
-	rows    []T
+	of      *table[T]     // whose rows are listed, or
+	rows    []T           // these few
+	where   func(*T) bool // which of them; nil: all
 	filters map[string]func(*T) string
 	matches map[string]func(row *T, value string) bool // filters that are not equality
+	after   map[string]func(*T) *time.Time             // filters by a moment: later ones
+	before  map[string]func(*T) *time.Time             // and earlier ones
 	sorts   map[string]func(*T) string                 // values that sort as strings
 	order   string                                     // the default
 	meta    func(*T) map[string]any
@@ -44,18 +49,24 @@ func list[T any](c *call, l listing[T]) (any, error) {
 		l.matches = map[string]func(*T, string) bool{}
 	}
 	l.matches["organization_id"] = func(_ *T, id string) bool { return id == c.b.org.ID } // of all lists
-	rows, err := l.filter(q)
+	shown, err := l.arranged(c, q)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.sort(q, rows); err != nil {
+	passes, err := l.moments(q, shown)
+	if err != nil {
 		return nil, err
 	}
-	total := len(rows)
-	from := min((page-1)*limit, total)
+	total, from := 0, (page-1)*limit
 	items := []any{}
-	for i := range rows[from:min(from+limit, total)] {
-		items = append(items, l.render(&rows[from+i]))
+	for i, row := range shown.rows {
+		if !passes(i) {
+			continue
+		}
+		if total >= from && total < from+limit {
+			items = append(items, l.render(row))
+		}
+		total++
 	}
 	return obj{"items": items, "pagination": obj{"total_count": total, "max_page": (total + limit - 1) / limit}}, nil
 }
@@ -78,8 +89,35 @@ func pageOf(q url.Values) (page, limit int, err error) {
 	return min(page, 1<<30), min(limit, 100), nil
 }
 
-func (l *listing[T]) filter(q url.Values) ([]T, error) {
-	rows := l.rows
+// arranged returns all pages, without regard to moments: who reads a long list
+// says from which moment on each time, and its table is to remember it.
+func (l *listing[T]) arranged(c *call, q url.Values) (*view[T], error) {
+	arrange := func(rows []*T) ([]*T, error) {
+		rows, err := l.filter(q, rows)
+		if err != nil {
+			return nil, err
+		}
+		return rows, l.sort(q, rows)
+	}
+	if l.of != nil {
+		rest := maps.Clone(q)
+		maps.DeleteFunc(rest, func(name string, _ []string) bool {
+			return name == "page" || name == "limit" || l.after[name] != nil || l.before[name] != nil
+		})
+		return l.of.show(c.r.URL.Path+"?"+rest.Encode(), c.at, arrange)
+	}
+	rows := make([]*T, len(l.rows))
+	for i := range l.rows {
+		rows[i] = &l.rows[i]
+	}
+	rows, err := arrange(rows)
+	return &view[T]{rows: rows}, err
+}
+
+func (l *listing[T]) filter(q url.Values, rows []*T) ([]*T, error) {
+	if l.where != nil {
+		rows = slices.DeleteFunc(rows, func(row *T) bool { return !l.where(row) })
+	}
 	for name, values := range q {
 		of := l.filters[name]
 		if key, ok := strings.CutPrefix(name, "metadata["); ok && l.meta != nil {
@@ -103,14 +141,14 @@ func (l *listing[T]) filter(q url.Values) ([]T, error) {
 				return nil, requestError("uuid_parsing", "Input should be a valid UUID", v, "query", name)
 			}
 		}
-		rows = slices.DeleteFunc(slices.Clone(rows), func(row T) bool {
-			return !slices.ContainsFunc(values, func(v string) bool { return matches(&row, v) })
+		rows = slices.DeleteFunc(rows, func(row *T) bool {
+			return !slices.ContainsFunc(values, func(v string) bool { return matches(row, v) })
 		})
 	}
 	return rows, nil
 }
 
-func (l *listing[T]) sort(q url.Values, rows []T) error {
+func (l *listing[T]) sort(q url.Values, rows []*T) error {
 	orders := q["sorting"]
 	if len(orders) == 0 {
 		orders = []string{l.order}
@@ -134,15 +172,16 @@ func contains(part string, texts ...string) bool {
 // money sorts amounts as strings.
 func money(n int) string { return fmt.Sprintf("%012d", n) }
 
-// sortBy makes each key once, and moves each row once: rows are big.
-func sortBy[T any](rows []T, of func(*T) string, down bool) {
+// sortBy makes each key once.
+func sortBy[T any](rows []*T, of func(*T) string, down bool) {
 	type place struct {
 		key  string
 		from int
+		row  *T
 	}
 	order := make([]place, len(rows))
-	for i := range rows {
-		order[i] = place{of(&rows[i]), i}
+	for i, row := range rows {
+		order[i] = place{of(row), i, row}
 	}
 	slices.SortFunc(order, func(a, b place) int {
 		x := cmp.Compare(a.key, b.key)
@@ -151,25 +190,34 @@ func sortBy[T any](rows []T, of func(*T) string, down bool) {
 		}
 		return cmp.Or(x, a.from-b.from) // equal rows stay as they were
 	})
-	was := slices.Clone(rows)
-	for i, p := range order {
-		rows[i] = was[p.from]
+	for i := range order {
+		rows[i] = order[i].row
 	}
 }
 
-// after keeps the rows whose time is on the right side of a query parameter.
-func after[T any](q url.Values, name string, rows []T, of func(*T) *time.Time, wantAfter bool) ([]T, error) {
-	if !q.Has(name) {
-		return rows, nil
+// moments tells which rows are on the right side of the moments asked for.
+func (l *listing[T]) moments(q url.Values, shown *view[T]) (passes func(i int) bool, err error) {
+	type side struct {
+		of    []time.Time
+		at    time.Time
+		after bool
 	}
-	at, err := time.Parse(time.RFC3339Nano, q.Get(name))
-	if err != nil {
-		return nil, requestError("datetime_parsing", "Input should be a valid datetime", q.Get(name), "query", name)
+	var sides []side
+	for after, filters := range map[bool]map[string]func(*T) *time.Time{true: l.after, false: l.before} {
+		for name, of := range filters {
+			if !q.Has(name) {
+				continue
+			}
+			at, err := time.Parse(time.RFC3339Nano, q.Get(name))
+			if err != nil {
+				return nil, requestError("datetime_parsing", "Input should be a valid datetime", q.Get(name), "query", name)
+			}
+			sides = append(sides, side{shown.column(name, of), at, after})
+		}
 	}
-	return slices.DeleteFunc(rows, func(row T) bool {
-		t := of(&row)
-		return t == nil || t.After(at) != wantAfter
-	}), nil
+	return func(i int) bool {
+		return !slices.ContainsFunc(sides, func(s side) bool { return s.of[i].IsZero() || s.of[i].After(s.at) != s.after })
+	}, nil
 }
 
 // one answers with a row as the replica sees it.

@@ -9,14 +9,9 @@ import (
 
 func listMembers(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
-		var rows []Member
-		for _, m := range b.members.allSeen(c.at) {
-			if !m.deleted {
-				rows = append(rows, m)
-			}
-		}
 		return list(c, listing[Member]{
-			rows: rows, order: "-created_at",
+			of: &b.members, order: "-created_at",
+			where: func(m *Member) bool { return !m.deleted },
 			filters: map[string]func(*Member) string{
 				"customer_id":          func(m *Member) string { return m.CustomerID },
 				"external_customer_id": func(m *Member) string { return b.externalOf(m.CustomerID) },

@@ -103,7 +103,7 @@ func (b *Box) measure(seen, from, to time.Time, products, customers []string) ma
 		}
 		if s.StartedAt != nil && s.StartedAt.Before(to) && (s.EndedAt == nil || !s.EndedAt.Before(to)) && s.Status != "paused" {
 			out["active_subscriptions"]++
-			out["monthly_recurring_revenue"] += monthly(&s)
+			out["monthly_recurring_revenue"] += monthly(s)
 		}
 	}
 	for _, x := range b.checkouts.allSeen(seen) {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 )
 
 func createCheckout(c *call) (int, any, error) {
@@ -90,15 +91,10 @@ func getCheckout(c *call) (int, any, error) {
 
 func listOrders(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
-		q, rows := c.r.URL.Query(), b.orders.allSeen(c.at)
-		for name, wantAfter := range map[string]bool{"created_after": true, "created_before": false} {
-			var err error
-			if rows, err = after(q, name, rows, byCreated, wantAfter); err != nil {
-				return nil, err
-			}
-		}
 		return list(c, listing[Order]{
-			rows: rows, order: "-created_at",
+			of: &b.orders, order: "-created_at",
+			after:  map[string]func(*Order) *time.Time{"created_after": byCreated[Order]},
+			before: map[string]func(*Order) *time.Time{"created_before": byCreated[Order]},
 			filters: map[string]func(*Order) string{
 				"product_id":           func(o *Order) string { return o.ProductID },
 				"customer_id":          func(o *Order) string { return o.CustomerID },
@@ -150,7 +146,7 @@ func getOrder(c *call) (int, any, error) {
 func listRefunds(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
 		return list(c, listing[Refund]{
-			rows: b.refunds.allSeen(c.at), order: "-created_at",
+			of: &b.refunds, order: "-created_at",
 			filters: map[string]func(*Refund) string{
 				"id":                   func(r *Refund) string { return r.ID },
 				"order_id":             func(r *Refund) string { return r.OrderID },
@@ -193,7 +189,7 @@ func createRefund(c *call) (int, any, error) {
 func listDisputes(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
 		return list(c, listing[Dispute]{
-			rows: b.disputes.allSeen(c.at), order: "-created_at",
+			of: &b.disputes, order: "-created_at",
 			filters: map[string]func(*Dispute) string{
 				"order_id": func(d *Dispute) string { return d.OrderID },
 				"status":   func(d *Dispute) string { return d.Status },

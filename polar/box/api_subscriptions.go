@@ -11,12 +11,12 @@ func byCreated[T any, P entity[T]](v *T) *time.Time { return &P(v).meta().Create
 
 func listSubscriptions(c *call) (int, any, error) {
 	return c.read(func(b *Box) (any, error) {
-		rows, err := timeFilters(c, b.subs.allSeen(c.at))
-		if err != nil {
-			return nil, err
-		}
+		canceled := func(s *Subscription) *time.Time { return s.CanceledAt }
+		started := func(s *Subscription) *time.Time { return s.StartedAt }
 		return list(c, listing[Subscription]{
-			rows: rows, order: "-started_at",
+			of: &b.subs, order: "-started_at",
+			after:  map[string]func(*Subscription) *time.Time{"started_after": started, "canceled_at_after": canceled},
+			before: map[string]func(*Subscription) *time.Time{"started_before": started, "canceled_at_before": canceled},
 			filters: map[string]func(*Subscription) string{
 				"product_id":                   func(s *Subscription) string { return s.ProductID },
 				"customer_id":                  func(s *Subscription) string { return s.CustomerID },
@@ -55,22 +55,6 @@ func (b *Box) subscriptionSorts() map[string]func(*Subscription) string {
 			return p.Name
 		},
 	}
-}
-
-func timeFilters(c *call, rows []Subscription) (out []Subscription, err error) {
-	q := c.r.URL.Query()
-	canceled := func(s *Subscription) *time.Time { return s.CanceledAt }
-	started := func(s *Subscription) *time.Time { return s.StartedAt }
-	if rows, err = after(q, "canceled_at_after", rows, canceled, true); err != nil {
-		return nil, err
-	}
-	if rows, err = after(q, "canceled_at_before", rows, canceled, false); err != nil {
-		return nil, err
-	}
-	if rows, err = after(q, "started_after", rows, started, true); err != nil {
-		return nil, err
-	}
-	return after(q, "started_before", rows, started, false)
 }
 
 func getSubscription(c *call) (int, any, error) {

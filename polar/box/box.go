@@ -80,22 +80,23 @@ func New(o Options) *Box {
 	if o.DeliveryTimeout == 0 {
 		o.DeliveryTimeout = 10 * time.Second
 	}
+	w := &writes{}
 	b := &Box{
 		options: o, clock: newClock(o.Start.UTC(), o.Realtime), rng: newRandom(o.Seed),
 		renewals: true, states: map[string]*stateJob{}, externals: map[string]string{}, secrets: map[string]string{},
-		products: newTable(func(*Product) string { return "" }),
-		benefits: newTable(func(*Benefit) string { return "" }),
+		products: newTable(w, func(*Product) string { return "" }),
+		benefits: newTable(w, func(*Benefit) string { return "" }),
 		// The e-mail, in place of an owner, so that collisions are found fast.
-		customers: newTable(func(c *Customer) string { return foldEmail(c.Email) }),
-		members:   newTable(func(m *Member) string { return m.CustomerID }),
-		subs:      newTable(func(s *Subscription) string { return s.CustomerID }),
-		orders:    newTable(func(o *Order) string { return o.CustomerID }),
-		refunds:   newTable(func(r *Refund) string { return r.CustomerID }),
-		disputes:  newTable(func(d *Dispute) string { return d.OrderID }),
-		grants:    newTable(func(g *Grant) string { return g.CustomerID }),
-		checkouts: newTable(func(c *Checkout) string { return c.ExternalCustomerID }),
-		seats:     newTable(func(s *Seat) string { return s.SubscriptionID + s.OrderID }), // one of them
-		discounts: newTable(func(*Discount) string { return "" }),
+		customers: newTable(w, func(c *Customer) string { return foldEmail(c.Email) }),
+		members:   newTable(w, func(m *Member) string { return m.CustomerID }),
+		subs:      newTable(w, func(s *Subscription) string { return s.CustomerID }),
+		orders:    newTable(w, func(o *Order) string { return o.CustomerID }),
+		refunds:   newTable(w, func(r *Refund) string { return r.CustomerID }),
+		disputes:  newTable(w, func(d *Dispute) string { return d.OrderID }),
+		grants:    newTable(w, func(g *Grant) string { return g.CustomerID }),
+		checkouts: newTable(w, func(c *Checkout) string { return c.ExternalCustomerID }),
+		seats:     newTable(w, func(s *Seat) string { return s.SubscriptionID + s.OrderID }), // one of them
+		discounts: newTable(w, func(*Discount) string { return "" }),
 	}
 	b.org = Organization{Row: b.newRow(), Name: "Acme", Slug: "acme"}
 	b.delivery = newDelivery(o)

@@ -22,7 +22,7 @@ func (b *Box) CreateCustomer(c Customer) (Customer, error) {
 	return c, nil
 }
 
-func (t *tx) addCustomer(c *Customer) {
+func (t *tx) newCustomer(c *Customer) {
 	if c.Type == "" {
 		c.Type = "individual"
 	}
@@ -30,6 +30,10 @@ func (t *tx) addCustomer(c *Customer) {
 	if c.ExternalID != "" {
 		t.b.externals[c.ExternalID] = c.ID
 	}
+}
+
+func (t *tx) addCustomer(c *Customer) {
+	t.newCustomer(c)
 	owner := Member{CustomerID: c.ID, Email: c.Email, Name: c.Name, ExternalID: c.ExternalID, Role: "owner"}
 	for to, own := range map[*string]string{&owner.Email: c.Owner.Email, &owner.Name: c.Owner.Name, &owner.ExternalID: c.Owner.ExternalID} {
 		if own != "" {

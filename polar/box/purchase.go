@@ -251,6 +251,12 @@ func (t *tx) upgrade(p *Product, c *Checkout) *Subscription {
 }
 
 func (t *tx) subscribe(customerID string, p *Product, c *Checkout) *Subscription {
+	s := t.newSubscription(customerID, p, c)
+	t.emitSubscription(s, "created", "active", "updated")
+	return s
+}
+
+func (t *tx) newSubscription(customerID string, p *Product, c *Checkout) *Subscription {
 	s := Subscription{Row: t.b.newRow(), CustomerID: customerID, ProductID: p.ID, CheckoutID: c.ID, Metadata: maps.Clone(c.Metadata), Status: "active"}
 	s.DiscountID = c.DiscountID
 	s.setPlan(p, c.Seats)
@@ -262,7 +268,6 @@ func (t *tx) subscribe(customerID string, p *Product, c *Checkout) *Subscription
 	}
 	insert(t, &t.b.subs, &s)
 	t.b.scheduleDue(&s)
-	t.emitSubscription(&s, "created", "active", "updated")
 	return &s
 }
 

@@ -13,17 +13,25 @@ type version[T any] struct {
 	row T
 }
 
+// writes counts what was written to all tables of a box.
+type writes struct {
+	n    int
+	last time.Time // when the last of it is visible
+}
+
 // table keeps the versions of rows, so that a read can see the past as a
 // lagging replica does. Rows are values: whoever reads one owns it.
 type table[T any] struct {
+	writes *writes
 	owner  func(*T) string
 	ids    []string
 	rows   map[string][]version[T]
 	owners map[string][]string
+	shown  view[T]
 }
 
-func newTable[T any](owner func(*T) string) table[T] {
-	return table[T]{owner: owner, rows: map[string][]version[T]{}, owners: map[string][]string{}}
+func newTable[T any](w *writes, owner func(*T) string) table[T] {
+	return table[T]{writes: w, owner: owner, rows: map[string][]version[T]{}, owners: map[string][]string{}}
 }
 
 func (t *table[T]) put(id string, visible time.Time, row T) {
@@ -41,6 +49,10 @@ func (t *table[T]) put(id string, visible time.Time, row T) {
 		versions = versions[1:]
 	}
 	t.rows[id] = append(versions, version[T]{visible, row})
+	t.writes.n++
+	if visible.After(t.writes.last) {
+		t.writes.last = visible
+	}
 }
 
 // get returns the newest version, visible or not: writers lock rows.
@@ -55,14 +67,22 @@ func (t *table[T]) get(id string) (T, bool) {
 
 // seen returns the version that was visible at a time.
 func (t *table[T]) seen(id string, at time.Time) (T, bool) {
-	versions := t.rows[id]
-	for i := len(versions) - 1; i >= 0; i-- {
-		if !versions[i].at.After(at) {
-			return versions[i].row, true
-		}
+	if row := t.look(id, at); row != nil {
+		return *row, true
 	}
 	var zero T
 	return zero, false
+}
+
+// look is seen without a copy, for who only reads. Versions are never changed.
+func (t *table[T]) look(id string, at time.Time) *T {
+	versions := t.rows[id]
+	for i := len(versions) - 1; i >= 0; i-- {
+		if !versions[i].at.After(at) {
+			return &versions[i].row
+		}
+	}
+	return nil
 }
 
 // all returns the newest versions, oldest row first.
@@ -75,10 +95,11 @@ func (t *table[T]) all() []T {
 	return out
 }
 
-func (t *table[T]) allSeen(at time.Time) []T {
-	out := make([]T, 0, len(t.ids))
+// allSeen returns what was visible at a time, to be read only.
+func (t *table[T]) allSeen(at time.Time) []*T {
+	out := make([]*T, 0, len(t.ids))
 	for _, id := range t.ids {
-		if row, ok := t.seen(id, at); ok {
+		if row := t.look(id, at); row != nil {
 			out = append(out, row)
 		}
 	}
