@@ -48,6 +48,8 @@ type shelf struct {
 	failed  time.Time
 	failure error
 	dead    []string // plans of which Polar knows no product; nil: not asked yet
+	// recurring: nothing but subscriptions opens a plan.
+	recurring bool
 }
 
 // isDead says whether Polar knew none of a plan's products when it was asked.
@@ -55,6 +57,13 @@ func (s *shelf) isDead(plan string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Contains(s.dead, plan)
+}
+
+// onlyRecurring says whether it is known that orders open nothing.
+func (s *shelf) onlyRecurring() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recurring
 }
 
 // changed notes that an event may have changed the catalog.
@@ -176,9 +185,10 @@ func (g *Gateway) checkPlans(ctx context.Context, client *polar.Client) error {
 	if err != nil {
 		return err
 	}
-	dead := []string{}
+	dead, recurring := []string{}, !g.usesBenefits()
 	for i := range g.plans {
 		p := &g.plans[i]
+		recurring = recurring && !slices.ContainsFunc(p.Products, func(id string) bool { return !found[id].IsRecurring })
 		known := slices.ContainsFunc(p.Products, func(id string) bool { return found[id].ID != "" })
 		if len(p.Products) > 0 && !known {
 			dead = append(dead, p.Name)
@@ -186,7 +196,7 @@ func (g *Gateway) checkPlans(ctx context.Context, client *polar.Client) error {
 	}
 	g.catalog.mu.Lock()
 	before := g.catalog.dead
-	g.catalog.dead = dead
+	g.catalog.dead, g.catalog.recurring = dead, recurring
 	g.catalog.mu.Unlock()
 	if before != nil && slices.Equal(before, dead) {
 		return nil

@@ -224,7 +224,9 @@ func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doub
 	read := func(s polar.SubscriptionFilter, o polar.OrderFilter) {
 		o.BillingType = "one_time"
 		group.Go(func() error { return g.readSubscriptions(inner, s) })
-		group.Go(func() error { return g.readOneTime(inner, o) })
+		if !g.catalog.onlyRecurring() {
+			group.Go(func() error { return g.readOneTime(inner, o) })
+		}
 	}
 	if why.stranger || why.over {
 		read(polar.SubscriptionFilter{ExternalCustomerID: a.User}, polar.OrderFilter{ExternalCustomerID: a.User})

@@ -206,3 +206,25 @@ func TestPanicsInTheBackground(t *testing.T) {
 		t.Error("nothing is said")
 	}
 }
+
+// Where only subscriptions are sold, nobody asks for orders.
+func TestLookUpsOfSubscriptionsOnly(t *testing.T) {
+	for _, sells := range []string{"pro", "lifetime", "feature"} {
+		var orders atomic.Int64
+		s := newShop(t, box.Options{}, func(c *Config) {
+			c.OnCall = func(call polar.Call) {
+				if call.Path == "/v1/orders/" {
+					orders.Add(1)
+				}
+			}
+			c.Plans = slices.DeleteFunc(c.Plans, func(p entitlement.Plan) bool { return p.Name != "pro" && p.Name != sells })
+		})
+		s.sync()
+		s.opens(adaVisits(), s.pro.ID)
+		orders.Store(0)
+		s.confirms(ada, "pro", false, entitlement.ReasonNoSubscription)
+		if asked := orders.Load() > 0; asked != (sells != "pro") {
+			t.Errorf("beside pro it sells %s: asked for orders: %v", sells, asked)
+		}
+	}
+}
