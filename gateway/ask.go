@@ -84,6 +84,15 @@ func (g *Gateway) offset() time.Duration {
 	return offset
 }
 
+// hearClock asks Polar for no more than its time, unless that is known.
+func (g *Gateway) hearClock(ctx context.Context, client *polar.Client) error {
+	if _, known := client.Offset(); known {
+		return nil
+	}
+	_, err := client.ListSubscriptions(ctx, polar.SubscriptionFilter{}, polar.Paging{Limit: 1})
+	return err
+}
+
 // errUnreadable says that an answer of Polar's has an object in it of which no
 // fact can be made.
 var errUnreadable = fmt.Errorf("%w: an object that cannot be read", polar.ErrUnexpected)

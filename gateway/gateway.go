@@ -89,10 +89,11 @@ type Gateway struct {
 	// followed takes the place of Polar's clock as told by its answers.
 	followed atomic.Pointer[func() time.Time]
 
-	starts  pace     // of checkouts and portal sessions
-	catalog shelf    // what is sold
-	returns arrivals // of buyers
-	lookUps lookUps  // of users
+	starts     pace     // of checkouts and portal sessions
+	catalog    shelf    // what is sold
+	returns    arrivals // of buyers
+	lookUps    lookUps  // of users
+	clockAsked pace     // Polar's, for webhooks
 
 	unconfirmed tellings // of answers
 	breaker     breaker  // of work that nobody waits for
@@ -143,6 +144,7 @@ func New(c Config) (*Gateway, error) {
 		logger:      c.Logger,
 		local:       c.Now,
 		starts:      pace{most: startsPerMinute, span: time.Minute},
+		clockAsked:  pace{most: 1, span: time.Minute},
 		returns:     arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
 	}
 	g.life, g.end = context.WithCancel(context.Background())

@@ -346,11 +346,8 @@ func (g *Gateway) newRun(ctx context.Context) (*syncRun, error) {
 	if _, err := g.claim(); err != nil {
 		return nil, err
 	}
-	if _, known := g.client.Offset(); !known {
-		_, err := g.background().ListSubscriptions(ctx, polar.SubscriptionFilter{}, polar.Paging{Limit: 1})
-		if err != nil {
-			return nil, err
-		}
+	if err := g.hearClock(ctx, g.background()); err != nil {
+		return nil, err
 	}
 	return &syncRun{Began: g.Now(), local: g.local(), first: !g.synced(), seen: seenIDs{}, skipped: map[string]bool{}}, nil
 }

@@ -43,9 +43,9 @@ func (g *Gateway) syncCustomers(ctx context.Context, run *syncRun) (*cache.Facts
 	}
 	facts, err := run.facts(g, p.AsOf, each(p.Items, func(r *reader, c polar.CustomerProfile) error { return r.customer(c.Customer) })...)
 	next := syncCursor{Page: page + 1, Total: p.TotalCount, Backs: run.Cursor.Backs}
-	if p.TotalCount < run.Cursor.Total && next.Backs < maxBacks {
-		// Some were deleted, and those behind them moved up.
-		next.Page, next.Backs = max(page-1, 1), next.Backs+1
+	if gone := run.Cursor.Total - p.TotalCount; gone > 0 && next.Backs < maxBacks {
+		// Some were deleted, and those behind them moved up as many places.
+		next.Page, next.Backs = max(page-(gone+pageSize-1)/pageSize, 1), next.Backs+1
 		return facts, next, false, err
 	}
 	return facts, next, page >= p.MaxPage, err
