@@ -2,6 +2,7 @@ package polar
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -333,7 +334,9 @@ func (c *Client) send(ctx context.Context, r *request) (*answer, *APIError) {
 	if c.limiter != nil && !r.portal {
 		switch s := done.Status; {
 		case s == http.StatusTooManyRequests:
-			c.limiter.pause(now.Add(min(failure.RetryAfter, maxPause)))
+			c.limiter.pause(now.Add(min(cmp.Or(failure.RetryAfter, someHold), maxHold)))
+		case s == http.StatusServiceUnavailable && failure.RetryAfter > 0:
+			c.limiter.pause(now.Add(min(failure.RetryAfter, maxHold)))
 		case s >= 200 && s < 500 && s != http.StatusUnauthorized:
 			c.limiter.accept(now)
 		}

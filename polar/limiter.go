@@ -16,8 +16,12 @@ const (
 	probeEvery = time.Second
 	// askAgain is the pace at which waiting calls look whether that has changed.
 	askAgain = 50 * time.Millisecond
-	// maxPause bounds what a Retry-After can do to us.
+	// maxPause is how long a call waits at most.
 	maxPause = 5 * time.Minute
+	// maxHold bounds how long a Retry-After can hold all calls back, and someHold
+	// is for a 429 that says nothing.
+	maxHold  = time.Hour
+	someHold = 5 * time.Second
 )
 
 // Limiter keeps the calls of one organization under Polar's limit, which all
@@ -28,11 +32,13 @@ const (
 // Calls that a user waits for may use all of it, in the order they come.
 // Background calls have a budget of their own, and go only while a quarter of
 // the whole is free, so that they never stand in a user's way. Among them the
-// prompt ones go first, and find half of the budget's burst free.
+// prompt ones go first, find half of the budget's burst free, and leave a third
+// of the budget to the others.
 type Limiter struct {
 	mu         sync.Mutex
 	all        *rate.Limiter
 	background *rate.Limiter
+	share      *rate.Limiter // of the background that prompt calls may use
 	reserve    float64
 	prompt     int       // prompt calls that wait
 	paused     time.Time // Polar said: not before
@@ -53,13 +59,17 @@ const (
 // background calls may use.
 func NewLimiter(perMinute, backgroundPerMinute int) *Limiter {
 	perMinute = max(perMinute, 1)
+	backgroundPerMinute = min(max(backgroundPerMinute, 1), perMinute)
 	l := &Limiter{
 		all:        rate.NewLimiter(bucket(perMinute)),
-		background: rate.NewLimiter(bucket(min(max(backgroundPerMinute, 1), perMinute))),
+		background: rate.NewLimiter(bucket(backgroundPerMinute)),
+		share:      rate.NewLimiter(bucket(promptShare(backgroundPerMinute))),
 	}
 	l.reserve = float64(l.all.Burst()) / 4
 	return l
 }
+
+func promptShare(perMinute int) int { return max(perMinute*2/3, 1) }
 
 // bucket is a bucket that lets no more than so many through in any minute: a
 // tenth at once, the others in a steady flow.
@@ -72,9 +82,15 @@ func bucket(perMinute int) (rate.Limit, int) {
 func (l *Limiter) SetBackground(perMinute int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limit, burst := bucket(max(perMinute, 1))
-	l.background.SetLimit(limit)
-	l.background.SetBurst(burst)
+	perMinute = max(perMinute, 1)
+	set := func(b *rate.Limiter, limit rate.Limit, burst int) {
+		b.SetLimit(limit)
+		b.SetBurst(burst)
+	}
+	limit, burst := bucket(perMinute)
+	set(l.background, limit, burst)
+	limit, burst = bucket(promptShare(perMinute))
+	set(l.share, limit, burst)
 }
 
 // Crowded says whether prompt calls wait for a limit: whoever waits for one of
@@ -120,23 +136,30 @@ func (l *Limiter) ask(now time.Time, r rank) turn {
 		}
 	}
 	if r != rankUser {
-		needed := 1.0
-		if r == rankBackground {
-			if l.prompt > 0 {
-				return turn{wait: askAgain}
-			}
-			needed += float64(l.background.Burst() / 2)
-		}
 		// No place in the queue: whoever waits for a user comes first each time.
-		wait := max(untilHas(l.all, now, l.reserve+1), untilHas(l.background, now, needed))
-		if wait > 0 {
+		if wait := max(untilHas(l.all, now, l.reserve+1), l.untilBackground(now, r)); wait > 0 {
 			return turn{wait: wait}
 		}
 		l.background.ReserveN(now, 1)
+		if r == rankPrompt {
+			l.share.ReserveN(now, 1)
+		}
 	}
 	reservation := l.all.ReserveN(now, 1)
 	l.tried = now
 	return turn{wait: reservation.DelayFrom(now), reservation: reservation}
+}
+
+// untilBackground is how long the budget makes a call wait.
+func (l *Limiter) untilBackground(now time.Time, r rank) time.Duration {
+	share := untilHas(l.share, now, 1)
+	if r == rankPrompt {
+		return max(share, untilHas(l.background, now, 1))
+	}
+	if l.prompt > 0 && share == 0 {
+		return askAgain // they go first
+	}
+	return untilHas(l.background, now, 1+float64(l.background.Burst()/2))
 }
 
 // untilHas is how long a bucket takes to hold n tokens.

@@ -145,22 +145,48 @@ func TestLimiterSaysSo(t *testing.T) {
 	}
 }
 
-// TestLimiterPause: a 429 of one call holds all others back as well.
+// TestLimiterPause: a 429 of one call holds all others back as well, as long as
+// Polar says, and so does a 503 that says so.
 func TestLimiterPause(t *testing.T) {
-	local := newClock()
-	limiter := polar.NewLimiter(500, 120)
-	c := warm(t, local, limiter)
-	server, _ := serve(t, reply{429, map[string]string{"Retry-After": "20"}, ""})
-	limited := newClient(t, polar.ClientConfig{BaseURL: server.URL, Now: local.now, Sleep: local.sleep, Limiter: limiter})
-	_, err := limited.CreateCheckout(t.Context(), polar.CheckoutCreate{})
-	wantKinds(t, err, polar.ErrRateLimited)
-	before := local.now()
-	if _, err := c.Portal("polar_cst_x").GetSubscription(t.Context(), anID); err != nil || local.now() != before {
-		t.Errorf("a customer's own limit is another: %v", err)
-	}
-	ask(t, c)
-	if waited := local.now().Sub(before); waited != 20*time.Second {
-		t.Errorf("waited %s", waited)
+	for _, said := range []struct {
+		status int
+		after  string
+		want   time.Duration
+	}{
+		{429, "20", 20 * time.Second},
+		{429, "900", 15 * time.Minute},
+		{429, "", 5 * time.Second},
+		{429, "999999", time.Hour},
+		{503, "30", 30 * time.Second},
+		{503, "", 0},
+	} {
+		local := newClock()
+		limiter := polar.NewLimiter(500, 120)
+		c := warm(t, local, limiter)
+		header := map[string]string{}
+		if said.after != "" {
+			header["Retry-After"] = said.after
+		}
+		server, _ := serve(t, reply{said.status, header, ""})
+		limited := newClient(t, polar.ClientConfig{BaseURL: server.URL, Now: local.now, Sleep: local.sleep, Limiter: limiter})
+		if _, err := limited.CreateCheckout(t.Context(), polar.CheckoutCreate{}); err == nil {
+			t.Fatal("no error")
+		}
+		before := local.now()
+		if _, err := c.Portal("polar_cst_x").GetSubscription(t.Context(), anID); err != nil || local.now() != before {
+			t.Errorf("a customer's own limit is another: %v", err)
+		}
+		_, err := c.GetSubscription(t.Context(), anID)
+		switch waited := local.now().Sub(before); {
+		case said.want <= 5*time.Minute && (err != nil || waited != said.want):
+			t.Errorf("%d with %q: waited %s, %v", said.status, said.after, waited, err)
+		case said.want > 5*time.Minute:
+			// Nobody waits so long; they are told how long it is.
+			wantKinds(t, err, polar.ErrRateLimited)
+			if e := apiError(t, err); e.RetryAfter != said.want || waited != 0 {
+				t.Errorf("%d with %q: again in %s, waited %s", said.status, said.after, e.RetryAfter, waited)
+			}
+		}
 	}
 }
 
