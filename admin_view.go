@@ -104,7 +104,7 @@ type endpointView struct {
 	URL     string   `json:"url"`
 	Problem string   `json:"problem"` // empty: none
 	Lacking []string `json:"lacking"` // event types
-	Failed  int      `json:"failed"`  // deliveries within the last hour
+	Failed  int      `json:"failed"`  // events of the last hour that have not arrived
 }
 
 func viewStatus(s gateway.Status, now time.Time) statusView {
@@ -228,6 +228,7 @@ type customerView struct {
 	ID         string      `json:"id"`
 	ExternalID string      `json:"externalId"`
 	Own        bool        `json:"own"`
+	ByEmail    bool        `json:"byEmail"` // own by a verified e-mail
 	Shared     bool        `json:"shared"`
 	DeletedAt  moment      `json:"deletedAt"`
 	Version    versionView `json:"version"`
@@ -314,7 +315,7 @@ func viewHolding(h gateway.Holding) holdingView {
 	return holdingView{
 		User: h.User, Known: h.Known(), CheckoutAt: at(h.CheckoutAt), Links: append([]string{}, h.Links...),
 		Customers: mapped(h.Customers, func(c *entitlement.HeldCustomer) customerView {
-			return customerView{c.ID, c.ExternalID, c.Own, c.Shared, at(c.DeletedAt), viewVersion(c.Version)}
+			return customerView{c.ID, c.ExternalID, c.Own, c.ByEmail, c.Shared, at(c.DeletedAt), viewVersion(c.Version)}
 		}),
 		Subscriptions: mapped(h.Subscriptions, func(s *entitlement.Subscription) subscriptionFact {
 			return subscriptionFact{
@@ -345,13 +346,15 @@ func viewHolding(h gateway.Holding) holdingView {
 }
 
 type explanationView struct {
-	User      string        `json:"user"`
-	Known     bool          `json:"known"`
-	At        moment        `json:"at"`
-	Decision  decisionView  `json:"decision"`
-	AsksPolar bool          `json:"asksPolar"`
-	Plans     []planReasons `json:"plans"`
-	Outside   []weighedView `json:"outside"` // of no plan
+	User      string       `json:"user"`
+	Known     bool         `json:"known"`
+	At        moment       `json:"at"`
+	Decision  decisionView `json:"decision"`
+	AsksPolar bool         `json:"asksPolar"`
+	// EmailTaken is a customer with the user's e-mail that is another user's.
+	EmailTaken string        `json:"emailTaken"`
+	Plans      []planReasons `json:"plans"`
+	Outside    []weighedView `json:"outside"` // of no plan
 }
 
 type planReasons struct {
@@ -389,7 +392,7 @@ type stageView struct {
 
 func viewExplanation(e *gateway.Explanation) explanationView {
 	return explanationView{
-		User: e.User, Known: e.Known, At: at(e.At), Decision: viewDecision(&e.Decision), AsksPolar: e.AsksPolar,
+		User: e.User, Known: e.Known, At: at(e.At), Decision: viewDecision(&e.Decision), AsksPolar: e.AsksPolar, EmailTaken: e.EmailTaken,
 		Plans: mapped(e.Plans, func(p *entitlement.PlanExplanation) planReasons {
 			v := planReasons{Plan: p.Plan, Decision: viewDecision(&p.Decision), Facts: mapped(p.Facts, viewWeighed)}
 			if p.Next != nil {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -25,8 +26,11 @@ func init() {
 //		api_version     <YYYY-MM>
 //		organization_id <id>
 //		store           <module> { ... }
-//		jwt             secret|public_key <value>
+//		jwt             secret|public_key|jwks <value>
 //		jwt             { ... }
+//		session         <url> { ... }
+//		user            <placeholder>
+//		link            email
 //		plan            <name> <product id>...
 //		plan            <name> { ... }
 //		grace           { ... }
@@ -108,7 +112,10 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"api_version":     checked(&g.APIVersion, checkAPIVersion),
 		"organization_id": one(&g.OrganizationID),
 		"store":           g.parseStore,
-		"jwt":             g.parseJWT,
+		"jwt":             g.parseWay(g.parseJWT),
+		"session":         g.parseWay(g.parseSession),
+		"user":            g.parseWay(g.parseUser),
+		"link":            oneOf(&g.Link, linkEmail),
 		"plan":            g.parsePlan,
 		"grace": func(d *caddyfile.Dispenser) (err error) {
 			g.Grace, err = parseGrace(d)
@@ -120,6 +127,19 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"return_to":      g.parseReturnTo,
 		"headers":        checked(&g.Headers, checkPrefix),
 	}, "jwt", "plan", "webhook_secret", "return_to")
+}
+
+// parseWay parses one of the ways to find out who asks.
+func (g *Gateway) parseWay(parse func(*caddyfile.Dispenser) error) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if err := parse(d); err != nil {
+			return err
+		}
+		if g.User != "" && (len(g.JWT) > 0 || g.Session != nil) {
+			return d.WrapErr(errUserAlone)
+		}
+		return nil
+	}
 }
 
 // one reads exactly one argument.
@@ -303,6 +323,8 @@ func (g *Gateway) parseJWT(d *caddyfile.Dispenser) error {
 	parsers := map[string]func(*caddyfile.Dispenser) error{
 		"secret":      one(&j.Secret),
 		"public_key":  one(&j.PublicKey),
+		"jwks":        checked(&j.JWKS, checkJWKS),
+		"max_stale":   j.parseMaxStale,
 		"algorithms":  some(&j.Algorithms),
 		"issuer":      some(&j.Issuer),
 		"audience":    some(&j.Audience),
@@ -315,8 +337,8 @@ func (g *Gateway) parseJWT(d *caddyfile.Dispenser) error {
 	}
 	if d.NextArg() { // in one line
 		word := d.Val()
-		if word != "secret" && word != "public_key" {
-			return d.Errf("unexpected %q: jwt takes secret <value>, public_key <PEM or file>, or a block", word)
+		if word != "secret" && word != "public_key" && word != "jwks" {
+			return d.Errf("unexpected %q: jwt takes secret <value>, public_key <PEM or file>, jwks <url>, or a block", word)
 		}
 		if err := parsers[word](d); err != nil {
 			return err
@@ -324,10 +346,24 @@ func (g *Gateway) parseJWT(d *caddyfile.Dispenser) error {
 	} else if err := subdirectives(d, parsers, "from"); err != nil {
 		return err
 	}
-	if (j.Secret == "") == (j.PublicKey == "") {
-		return d.Err("jwt takes exactly one of secret and public_key; write a second jwt for a second key")
+	keys := slices.DeleteFunc([]string{j.Secret, j.PublicKey, j.JWKS}, func(key string) bool { return key == "" })
+	if len(keys) != 1 {
+		return d.Err("jwt takes exactly one of secret, public_key and jwks; write a second jwt for a second key")
+	}
+	if j.MaxStale != nil && j.JWKS == "" {
+		return d.Err("max_stale goes with jwks")
 	}
 	g.JWT = append(g.JWT, j)
+	return nil
+}
+
+func (j *JWT) parseMaxStale(d *caddyfile.Dispenser) error {
+	if err := duration(&j.MaxStale)(d); err != nil {
+		return err
+	}
+	if err := checkMaxStale(time.Duration(*j.MaxStale)); err != nil {
+		return d.WrapErr(err)
+	}
 	return nil
 }
 

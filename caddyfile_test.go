@@ -31,7 +31,20 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"unknown subdirective", in("acess_token x", ""), []string{"Caddyfile:3", `"acess_token"`, "access_token"}},
 		{"later word", in("login_url /login", ""), []string{"Caddyfile:3", `unknown subdirective "login_url"`}},
 		{"later word upgrade_url", in("upgrade_url /login", ""), []string{`unknown subdirective "upgrade_url"`}},
-		{"later word session", in("session http://localhost/me", ""), []string{`unknown subdirective "session"`}},
+		{"session without an address", in("session {\ncookies s\n}", ""), []string{"Caddyfile:3", "session takes the address"}},
+		{"session with two addresses", in("session http://a http://b {\ncookies s\n}", ""), []string{"Caddyfile:3", "session takes the address"}},
+		{"session without cookies", in("session http://localhost/me", ""), []string{"Caddyfile:3", "cookies better-auth"}},
+		{"session without a block's cookies", in("session http://localhost/me {\nuser_path id\n}", ""), []string{"Caddyfile:5", "cookies better-auth"}},
+		{"session with all cookies", in("session http://localhost/me {\ncookies *\n}", ""), []string{"Caddyfile:5", `"*"`, "no name of a cookie"}},
+		{"session relative", in("session /api/me {\ncookies s\n}", ""), []string{"Caddyfile:5", "must be absolute"}},
+		{"session with a password", in("session http://u:p@localhost/me {\ncookies s\n}", ""), []string{"Caddyfile:5", "neither a user"}},
+		{"session unknown word", in("session http://localhost/me {\ncookie s\n}", ""), []string{"Caddyfile:4", `"cookie"`, "cookies"}},
+		{"session bad cache", in("session http://localhost/me {\ncookies s\ncache long\n}", ""), []string{"Caddyfile:5", `"long" is not a duration`}},
+		{"session no cache", in("session http://localhost/me {\ncookies s\ncache 0s\n}", ""), []string{"Caddyfile:6", "cache: from 1s to 10m"}},
+		{"session long time-out", in("session http://localhost/me {\ncookies s\ntimeout 1m\n}", ""), []string{"Caddyfile:6", "timeout: from 50ms to 10s"}},
+		{"session bad path", in("session http://localhost/me {\ncookies s\nuser_path user.\n}", ""), []string{"Caddyfile:6", `"user."`, "empty step"}},
+		{"session path twice", in("session http://localhost/me {\nuser_path a\nuser_path b\n}", ""), []string{"Caddyfile:5", "given twice"}},
+		{"session twice", in("session http://a {\ncookies s\n}\nsession http://b {\ncookies s\n}", ""), []string{"Caddyfile:6", "session is given twice"}},
 		{"sync neither off nor a block", in("sync on", ""), []string{"Caddyfile:3", `unexpected "on"`}},
 		{"sync off with a block", in("sync off {\nevery 1h\n}", ""), []string{"Caddyfile:4", "takes no block"}},
 		{"sync with an unknown word", in("sync {\nsometimes 1h\n}", ""), []string{"Caddyfile:4", `"sometimes"`}},
@@ -41,13 +54,34 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"sync budget over Polar's", in("sync {\nbudget 501/m\n}", ""), []string{"500/m"}},
 		{"later word memory", in("memory 5", ""), []string{`unknown subdirective "memory"`}},
 		{"later word notify", in("notify http://x y", ""), []string{`unknown subdirective "notify"`}},
-		{"later word link", in("link email", ""), []string{`unknown subdirective "link"`}},
+		{"link by what is no word", in("link phone", ""), []string{"Caddyfile:3", "link takes one of email"}},
+		{"link by nothing", in("link", ""), []string{"Caddyfile:3", "link takes one of email"}},
+		{"link by two", in("link email email", ""), []string{"Caddyfile:3", "link takes one of email"}},
+		{"link twice", in("link email\nlink email", ""), []string{"Caddyfile:4", "link is given twice"}},
+		{"link with a block", in("link email {\nx\n}", ""), []string{"link takes no block"}},
 		{"checkout without a block", in("checkout on", ""), []string{"Caddyfile:3", `unexpected "on"`}},
 		{"checkout with an unknown word", in("checkout {\ndiscounts on\n}", ""), []string{"Caddyfile:4", `"discounts"`, "multiple_subscriptions"}},
 		{"checkout neither on nor off", in("checkout {\nmultiple_subscriptions yes\n}", ""), []string{"Caddyfile:4", "on, off"}},
 		{"checkout said twice", in("checkout {\nemail_from_body on\nemail_from_body on\n}", ""), []string{"Caddyfile:5", "given twice"}},
 		{"two checkouts", in("checkout {\n}\ncheckout {\n}", ""), []string{"Caddyfile:5", "given twice"}},
-		{"later word user", in("user {http.auth.user.id}", ""), []string{`unknown subdirective "user"`}},
+		{"user of a header", in("user {http.request.header.X-User}", ""), []string{"Caddyfile:3", "clients can forge", "{http.auth.user.id}"}},
+		{"user of a header, short", in("user {header.X-User}", ""), []string{"Caddyfile:3", "clients can forge"}},
+		{"user of a cookie", in("user {cookie.user}", ""), []string{"Caddyfile:3", "clients can forge"}},
+		{"user of the query", in("user {http.request.uri.query.user}", ""), []string{"Caddyfile:3", "clients can forge"}},
+		{"user of a variable", in("user {http.vars.user}", ""), []string{"Caddyfile:3", "clients can forge"}},
+		{"user within text", in(`user "u-{http.request.header.X}"`, ""), []string{"Caddyfile:3", "clients can forge"}},
+		{"user beside a header", in(`user "{http.auth.user.id}{http.request.header.X}"`, ""), []string{"Caddyfile:3", "clients can forge"}},
+		{"user nested", in(`user "{http.auth.user.{http.request.header.X}}"`, ""), []string{"Caddyfile:3", "clients can forge"}},
+		{"user whom nobody vouched for", in("user {http.auth.candidate.id}", ""), []string{"Caddyfile:3", "takes one placeholder"}},
+		{"user with text", in("user x-{http.auth.user.id}", ""), []string{"Caddyfile:3", "takes one placeholder"}},
+		{"user for all", in("user {env.USER}", ""), []string{"Caddyfile:3", "takes one placeholder"}},
+		{"user of our own", in("user {http.polar.user}", ""), []string{"Caddyfile:3", "takes one placeholder"}},
+		{"user constant", in("user ada", ""), []string{"Caddyfile:3", "takes one placeholder"}},
+		{"user with two", in("user {http.auth.user.id} {http.auth.user.email}", ""), []string{"Caddyfile:3", "exactly one argument"}},
+		{"user twice", in("user {http.auth.user.id}\nuser {http.auth.user.id}", ""), []string{"Caddyfile:4", "given twice"}},
+		{"user beside jwt", in("jwt secret x\nuser {http.auth.user.id}", ""), []string{"Caddyfile:4", "cannot stand beside"}},
+		{"jwt beside user", in("user {http.auth.user.id}\njwt secret x", ""), []string{"Caddyfile:4", "cannot stand beside"}},
+		{"session beside user", in("user {http.auth.user.id}\nsession http://localhost/me {\ncookies s\n}", ""), []string{"Caddyfile:6", "cannot stand beside"}},
 		{"repeated scalar", in("server sandbox\nserver production", ""), []string{"Caddyfile:4", "server is given twice"}},
 		{"repeated token", in("access_token a\naccess_token b", ""), []string{"Caddyfile:4", "access_token is given twice"}},
 		{"leftover argument", in("server sandbox production", ""), []string{"Caddyfile:3", "server takes exactly one argument"}},
@@ -60,12 +94,19 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"two names", "{\npolar a b {\n}\n}\n", []string{"Caddyfile:2", `unexpected "b"`}},
 		{"bad gateway name", "{\npolar A.b {\n}\n}\n", []string{"Caddyfile:2", `"A.b"`}},
 
-		{"jwt nothing", in("jwt", ""), []string{"Caddyfile:3", "exactly one of secret and public_key"}},
+		{"jwt nothing", in("jwt", ""), []string{"Caddyfile:3", "exactly one of secret, public_key and jwks"}},
 		{"jwt unknown kind", in("jwt sekret x", ""), []string{"Caddyfile:3", `unexpected "sekret"`}},
-		{"jwt jwks comes later", in("jwt jwks https://x.example/jwks", ""), []string{"Caddyfile:3", `unexpected "jwks"`}},
-		{"jwt jwks in a block comes later", in("jwt {\njwks https://x.example\n}", ""), []string{"Caddyfile:4", `unknown subdirective "jwks"`}},
-		{"jwt two keys", in("jwt {\nsecret a\npublic_key b\n}", ""), []string{"exactly one of secret and public_key"}},
-		{"jwt no key", in("jwt {\nissuer a\n}", ""), []string{"exactly one of secret and public_key"}},
+		{"jwt jwks without a value", in("jwt jwks", ""), []string{"Caddyfile:3", "jwks takes exactly one argument"}},
+		{"jwt jwks over http", in("jwt jwks http://id.example/jwks", ""), []string{"Caddyfile:3", "jwks", "https"}},
+		{"jwt jwks without a scheme", in("jwt {\njwks id.example/jwks\n}", ""), []string{"Caddyfile:4", "jwks", "https://host/path"}},
+		{"jwt jwks with a password", in("jwt {\njwks https://u:p@id.example/jwks\n}", ""), []string{"Caddyfile:4", "jwks", "password"}},
+		{"jwt jwks twice", in("jwt {\njwks https://a.example\njwks https://b.example\n}", ""), []string{"Caddyfile:5", "jwks is given twice"}},
+		{"jwt jwks and a secret", in("jwt {\njwks https://a.example\nsecret a\n}", ""), []string{"exactly one of secret, public_key and jwks"}},
+		{"jwt max_stale without jwks", in("jwt {\nsecret a\nmax_stale 1h\n}", ""), []string{"max_stale goes with jwks"}},
+		{"jwt max_stale no duration", in("jwt {\njwks https://a.example\nmax_stale never\n}", ""), []string{"Caddyfile:5", `"never" is not a duration`}},
+		{"jwt max_stale too short", in("jwt {\njwks https://a.example\nmax_stale 1m\n}", ""), []string{"Caddyfile:5", "max_stale", "at least 5m"}},
+		{"jwt two keys", in("jwt {\nsecret a\npublic_key b\n}", ""), []string{"exactly one of secret, public_key and jwks"}},
+		{"jwt no key", in("jwt {\nissuer a\n}", ""), []string{"exactly one of secret, public_key and jwks"}},
 		{"jwt secret twice", in("jwt {\nsecret a\nsecret b\n}", ""), []string{"Caddyfile:5", "secret is given twice"}},
 		{"jwt one line with two values", in("jwt secret a b", ""), []string{"secret takes exactly one argument"}},
 		{"jwt bad leeway", in("jwt {\nsecret a\nleeway soon\n}", ""), []string{"Caddyfile:5", `"soon" is not a duration`}},
@@ -125,8 +166,11 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"matcher in the wrong place", in(goodBlock, "@a path /x\npolar_require pro @a"), []string{"Caddyfile:9", `"@a"`}},
 		{"refuse page comes later", in(goodBlock, "polar_require pro {\nrefuse page\n}"), []string{"Caddyfile:9", "auto, json, error"}},
 		{"refuse redirect nowhere", in(goodBlock, "polar_require pro {\nrefuse redirect\n}"), []string{"Caddyfile:9", "redirect <url>"}},
-		{"dry_run comes later", in(goodBlock, "polar_require pro {\ndry_run\n}"), []string{"Caddyfile:9", `"dry_run"`}},
-		{"recheck comes later", in(goodBlock, "polar_require pro {\nrecheck 5s\n}"), []string{"Caddyfile:9", `"recheck"`}},
+		{"dry_run with an argument", in(goodBlock, "polar_require pro {\ndry_run yes\n}"), []string{"Caddyfile:9", "dry_run takes no argument"}},
+		{"recheck too short", in(goodBlock, "polar_require pro {\nrecheck 500ms\n}"), []string{"Caddyfile:9", "recheck", "at least 1s"}},
+		{"recheck zero", in(goodBlock, "polar_require pro {\nrecheck 0s\n}"), []string{"Caddyfile:9", "recheck", "at least 1s"}},
+		{"recheck off", in(goodBlock, "polar_require pro {\nrecheck off\n}"), []string{"Caddyfile:9", "recheck", `"off"`}},
+		{"recheck twice", in(goodBlock, "polar_require pro {\nrecheck 5s\nrecheck 5s\n}"), []string{"Caddyfile:10", "given twice"}},
 		{"preflight", in(goodBlock, "polar_require pro {\npreflight maybe\n}"), []string{"Caddyfile:9", "pass, refuse"}},
 		{"gate's gateway unknown", in(goodBlock, "polar_require pro {\ngateway other\n}"), []string{`"other"`}},
 		{"refuse twice", in(goodBlock, "polar_require pro {\nrefuse json\nrefuse json\n}"), []string{"Caddyfile:10", "given twice"}},
@@ -174,6 +218,13 @@ func TestLoadMistakes(t *testing.T) {
 		{"empty jwt secret", "jwt secret {env.EMPTY}" + plan, []string{"gateway default: jwt: secret: {env.EMPTY} is empty"}},
 		{"short jwt secret", "jwt secret {env.SHORT_SECRET}" + plan, []string{"gateway default: jwt: {env.SHORT_SECRET}", "32"}},
 		{"bad PEM", "jwt public_key " + file("bad.pem", "no pem") + plan, []string{"gateway default: jwt", "PEM"}},
+		{"jwks in one line", "jwt jwks https://id.example/jwks" + plan, []string{"gateway default: jwt", "jwt { jwks <url> issuer <iss> audience <aud> }", "any waives one"}},
+		{"jwks without an audience", "jwt {\njwks https://id.example/jwks\nissuer a\n}" + plan, []string{"gateway default: jwt", "audience <aud>"}},
+		{"jwks without an issuer", "jwt {\njwks https://id.example/jwks\naudience a\n}" + plan, []string{"gateway default: jwt", "issuer <iss>"}},
+		{"empty jwks", "jwt {\njwks {env.EMPTY}\nissuer a\naudience b\n}" + plan, []string{"gateway default: jwt: jwks: {env.EMPTY} is empty"}},
+		{"jwks of the environment", "jwt {\njwks {env.SHORT_SECRET}\nissuer a\naudience b\n}" + plan, []string{"gateway default: jwt: jwks: {env.SHORT_SECRET}", "https://host/path"}},
+		{"jwks of two issuers", "jwt {\njwks https://a.example\nissuer a\naudience b\n}\njwt {\njwks https://b.example\nissuer b\naudience b\n}" + plan, []string{"user_prefix"}},
+		{"jwks with a secret's algorithm", "jwt {\njwks https://a.example\nissuer a\naudience b\nalgorithms HS256\n}" + plan, []string{"HS256"}},
 		{"no such PEM", "jwt public_key " + dir + "/none.pem" + plan, []string{"jwt: public_key", "readable file"}},
 		{"customer token", "access_token {env.CUSTOMER_TOKEN}" + jwt + plan, []string{"{env.CUSTOMER_TOKEN}", "customer session token", "polar_oat_"}},
 		{"member token", "access_token {env.MEMBER_TOKEN}" + jwt + plan, []string{"member session token", "polar_oat_"}},
@@ -236,6 +287,7 @@ func TestListenSecretInSandbox(t *testing.T) {
 // placeholders, and loads.
 func TestJSON(t *testing.T) {
 	t.Setenv("SECRET", strings.Repeat("s", 32))
+	t.Setenv("SESSION", "http://app:3000/me")
 	config, err := adapt(in(`
 access_token {env.SECRET}
 webhook_secret {env.SECRET} {env.SECRET}
@@ -257,6 +309,17 @@ jwt {
 	email_claim mail
 	strip_token
 }
+session {env.SESSION} {
+	cookies authjs.session-token* __Secure-authjs.session-token*
+	cookies sid
+	user_path account.id
+	email_path account.mail
+	email_verified_path account.confirmed
+	user_prefix app:
+	cache 1m
+	timeout 500ms
+}
+link email
 plan basic p0
 plan pro {
 	products p1 p2
@@ -286,6 +349,7 @@ polar_require @api /api/* pro basic {
 	refuse redirect https://example.com/?to={return_to}
 	on_unavailable refuse
 	preflight refuse
+	recheck 5s
 }
 `))
 	if err != nil {
@@ -295,7 +359,10 @@ polar_require @api /api/* pro basic {
 		`"access_token":"{env.SECRET}"`, `"webhook_secret":["{env.SECRET}","{env.SECRET}"]`, `"module":"bolt"`,
 		`"from":[{"cookie":"session"},{"header":"X-Token"}]`, `"plans":[{"name":"basic"`, `"past_due":"polar"`,
 		`"handler":"polar_require"`, `"path":"/billing"`, `"public":["/api/health"]`, `"refuse":"redirect"`,
-		`"preflight":"refuse"`, `"headers":"X-Gate-"`, `"on_unavailable":"allow"`,
+		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"link":"email"`, `"on_unavailable":"allow"`,
+		`"session":{"url":"{env.SESSION}","cookies":["authjs.session-token*","__Secure-authjs.session-token*","sid"],` +
+			`"user_path":"account.id","email_path":"account.mail","email_verified_path":"account.confirmed",` +
+			`"user_prefix":"app:","cache":60000000000,"timeout":500000000}`,
 	} {
 		if !strings.Contains(string(config), want) {
 			t.Errorf("no %s in %s", want, config)
@@ -313,18 +380,33 @@ polar_require @api /api/* pro basic {
 func TestJSONMistakes(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	for config, want := range map[string]string{
-		`{"plans":[{"name":"pro","products":[""]}]}`:                              "plan pro",
-		`{"plans":[{"name":"pro"}]}`:                                              "at least one product",
-		`{"plans":[{"name":"any","products":["p"]}]}`:                             "any",
-		`{"plans":[{"name":"a","products":["p"]},{"name":"a","products":["q"]}]}`: "two of that name",
-		`{"webhook_secret":[""]}`:                                                 "webhook_secret is empty",
-		`{"jwt":[{}]}`:                                                            "jwt",
-		`{"grace":{"past_due":"soon"}}`:                                           "past_due",
-		`{"grace":{"renewal":-1}}`:                                                "renewal",
-		`{"headers":"X-"}`:                                                        "X-Forwarded-For",
-		`{"on_unavailable":"maybe"}`:                                              "on_unavailable",
-		`{"store":{"module":"none"}}`:                                             "store",
-		`null`:                                                                    "null",
+		`{"plans":[{"name":"pro","products":[""]}]}`:                                           "plan pro",
+		`{"plans":[{"name":"pro"}]}`:                                                           "at least one product",
+		`{"plans":[{"name":"any","products":["p"]}]}`:                                          "any",
+		`{"plans":[{"name":"a","products":["p"]},{"name":"a","products":["q"]}]}`:              "two of that name",
+		`{"webhook_secret":[""]}`:                                                              "webhook_secret is empty",
+		`{"jwt":[{"secret":"` + strings.Repeat("k", 32) + `","max_stale":1}]}`:                 "max_stale goes with jwks",
+		`{"jwt":[{"jwks":"https://a.example","issuer":["a"],"audience":["b"],"max_stale":1}]}`: "at least 5m",
+		`{"jwt":[{"jwks":"http://a.example","issuer":["a"],"audience":["b"]}]}`:                "https",
+		`{"jwt":[{"jwks":"https://a.example","issuer":["a"]}]}`:                                "audience",
+		`{"jwt":[{}]}`:                                                        "jwt",
+		`{"grace":{"past_due":"soon"}}`:                                       "past_due",
+		`{"grace":{"renewal":-1}}`:                                            "renewal",
+		`{"headers":"X-"}`:                                                    "X-Forwarded-For",
+		`{"on_unavailable":"maybe"}`:                                          "on_unavailable",
+		`{"link":"phone"}`:                                                    `link: "phone" is not email`,
+		`{"store":{"module":"none"}}`:                                         "store",
+		`{"user":"{http.request.header.X-User}"}`:                             "clients can forge",
+		`{"user":"{http.auth.user.id}x"}`:                                     "takes one placeholder",
+		`{"user":"{http.auth.user.id}","jwt":[{"secret":"x"}]}`:               "cannot stand beside",
+		`{"user":"{http.auth.user.id}","session":{}}`:                         "cannot stand beside",
+		`{"session":{}}`:                                                      "session is empty",
+		`{"session":{"url":"{env.NOT_SET_AT_ALL}","cookies":["s"]}}`:          "session: {env.NOT_SET_AT_ALL} is empty",
+		`{"session":{"url":"http://localhost"}}`:                              "name the cookies",
+		`{"session":{"url":"localhost:3000","cookies":["s"]}}`:                "must be absolute",
+		`{"session":{"url":"http://localhost","cookies":["s"],"cache":0}}`:    "cache: from 1s to 10m",
+		`{"session":{"url":"http://localhost","cookies":["s"],"timeout":-1}}`: "timeout: from 50ms to 10s",
+		`null`: "null",
 	} {
 		err := validate(t, []byte(`{"admin":{"disabled":true},"apps":{"polar":{"gateways":{"default":`+config+`}}}}`))
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "gateway default") {

@@ -64,6 +64,9 @@ func (e *explanationView) table(w io.Writer) {
 	if e.AsksPolar {
 		row(w, "A gate would ask Polar before it refuses.")
 	}
+	if e.EmailTaken != "" {
+		row(w, "Customer "+e.EmailTaken+" has this user's verified e-mail, and is another user's: the first link stands.")
+	}
 	if !e.Known {
 		row(w, "Nothing of Polar's, and no pass, is held about this user.")
 	}
@@ -98,7 +101,7 @@ func (f *weighedView) table(w io.Writer) {
 		of = "of " + f.Item + ", "
 	}
 	row(w, "      "+of+"the user's by "+cmp.Or(map[string]string{
-		"link": "link", "metadata": "the checkout", "externalId": "external_id", "operator": "the operator's gift",
+		"link": "link", "metadata": "the checkout", "externalId": "external_id", "email": "e-mail", "operator": "the operator's gift",
 	}[f.Source], f.Source))
 	if !f.Version.Row.IsZero() {
 		row(w, "      modified "+formatTime(f.Version.Row.Time)+", told "+formatTime(f.Version.AsOf.Time))

@@ -33,7 +33,11 @@ func (h *holdingView) table(w io.Writer) {
 		row(w, what, id, status, of, v.Row, v.AsOf, more)
 	}
 	for _, c := range h.Customers {
-		more := []string{"own: " + yes(c.Own), "shared: " + yes(c.Shared)}
+		own := yes(c.Own)
+		if c.ByEmail {
+			own += ", by e-mail"
+		}
+		more := []string{"own: " + own, "shared: " + yes(c.Shared)}
 		if !c.DeletedAt.IsZero() {
 			more = append(more, "deleted at "+formatTime(c.DeletedAt.Time))
 		}

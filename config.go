@@ -33,6 +33,8 @@ const (
 	serverProduction = "https://api.polar.sh"
 	serverSandbox    = "https://sandbox-api.polar.sh"
 
+	linkEmail = "email"
+
 	policyRefuse = "refuse"
 	policyAllow  = "allow"
 )
@@ -67,6 +69,18 @@ type Gateway struct {
 	// JWT says whose tokens name users.
 	JWT []JWT `json:"jwt,omitempty"`
 
+	// Session asks the app who is signed in, where there is no token.
+	Session *Session `json:"session,omitempty"`
+
+	// User is a placeholder under http.auth.user., like {http.auth.user.id}, with
+	// the user that another module of Caddy's has authenticated. It replaces JWT
+	// and Session. Empty or unresolved, nobody is known.
+	User string `json:"user,omitempty"`
+
+	// Link is "email" to also take a customer without external id for the user
+	// whose token has its e-mail, verified. Default: off.
+	Link string `json:"link,omitempty"`
+
 	// Plans in the order in which they are tried: the first that opens wins.
 	Plans []Plan `json:"plans,omitempty"`
 
@@ -97,15 +111,20 @@ type Gateway struct {
 	name   string
 	logger *zap.Logger
 	store  StoreModule
+	mirror *cache.Store // what store has opened
 	core   *gateway.Gateway
 	// identifiers are the ways to find out who asks, in order.
 	identifiers []identifier
+	keySets     []keySet // of the jwt blocks with jwks
 	names       headerNames
 	metrics     gatewayMetrics
 	vary        string
 	limiter     string // its key in the pool
+	budget      int    // of background requests a minute
+	shared      *polar.Limiter
 	origins     *origins
 	streams     streams
+	open        openStreams
 	events      *caddyevents.App
 	ctx         caddy.Context
 
@@ -115,7 +134,7 @@ type Gateway struct {
 }
 
 // JWT says whose tokens name users, and where to look for them. Exactly one of
-// Secret and PublicKey is needed.
+// Secret, PublicKey and JWKS is needed.
 type JWT struct {
 	// Secret verifies HS256, HS384 and HS512. At least 32 bytes.
 	Secret string `json:"secret,omitempty"`
@@ -124,13 +143,24 @@ type JWT struct {
 	// a PEM text, or the path of a file with one.
 	PublicKey string `json:"public_key,omitempty"`
 
+	// JWKS is the URL at which the issuer publishes its public keys, like
+	// https://id.example.com/.well-known/jwks.json. HTTP is for loopback only.
+	// Issuer and Audience are then needed.
+	JWKS string `json:"jwks,omitempty"`
+
+	// MaxStale is for how long the keys of JWKS are believed after the last
+	// fetch that went well; after that 503. Default: 24h. At least 5m.
+	MaxStale *caddy.Duration `json:"max_stale,omitempty"`
+
 	// Algorithms narrows down what the key's type allows.
 	Algorithms []string `json:"algorithms,omitempty"`
 
-	// Issuer lists accepted values of iss. Default: not checked.
+	// Issuer lists accepted values of iss. Default, and "any": not checked.
+	// With JWKS there is no default.
 	Issuer []string `json:"issuer,omitempty"`
 
-	// Audience lists accepted values of aud. Default: not checked.
+	// Audience lists accepted values of aud. Default, and "any": not checked.
+	// With JWKS there is no default.
 	Audience []string `json:"audience,omitempty"`
 
 	// Leeway is the clock skew allowed for exp and nbf. Default: 30s.
@@ -260,10 +290,11 @@ func (g *Gateway) provision(ctx caddy.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := g.provisionIdentity(); err != nil {
+	if core.Store, err = g.openStore(ctx); err != nil {
 		return err
 	}
-	if core.Store, err = g.openStore(ctx); err != nil {
+	g.mirror = core.Store
+	if err := g.provisionWays(); err != nil {
 		return err
 	}
 	if err := g.takeLimiter(&core); err != nil {
@@ -274,6 +305,9 @@ func (g *Gateway) provision(ctx caddy.Context, name string) error {
 	}
 	if core.AccessToken == "" {
 		g.logger.Warn("no access_token: the gateway knows what webhooks tell it; it cannot ask Polar to confirm anything, and the routes checkout, portal, products and changing a subscription answer 503")
+	}
+	if g.Link == linkEmail && len(g.JWT) == 0 && g.Session == nil {
+		g.logger.Warn("link email does nothing: only a token or a session tells a verified e-mail, and there is neither jwt nor session")
 	}
 	if len(core.WebhookSecrets) == 0 {
 		g.logger.Warn("no webhook_secret: the webhook route answers 503")
@@ -290,10 +324,16 @@ func (g *Gateway) endpointChanged(h gateway.EndpointHealth) {
 	}
 }
 
+// syncFailed tells whoever listens to Caddy's events.
+func (g *Gateway) syncFailed(err error) {
+	g.events.Emit(g.ctx, "polar_sync_failed", map[string]any{"gateway": g.name, "error": err.Error()})
+}
+
 func (g *Gateway) cleanup() error {
 	for _, way := range g.identifiers {
 		way.close()
 	}
+	g.dropKeys()
 	if g.core != nil {
 		g.core.Close()
 	}
@@ -307,11 +347,11 @@ func (g *Gateway) cleanup() error {
 // coreConfig checks the configuration and resolves what is secret in it.
 func (g *Gateway) coreConfig() (gateway.Config, error) {
 	c := gateway.Config{
-		Name: g.name, Logger: g.logger, Sales: g.Checkout.sales(),
+		Name: g.name, Logger: g.logger, Sales: g.Checkout.sales(), LinkEmail: g.Link == linkEmail,
 		APIVersion: orDefault(g.APIVersion, polar.DefaultVersion),
 		OnCall:     g.metrics.called, OnVersionGone: g.metrics.versionGone,
 		OnSync: g.metrics.synced, OnGlance: g.metrics.drifted, OnProgress: g.metrics.syncing,
-		OnEndpoint: g.endpointChanged, OnDeadPlans: g.metrics.plansWithoutProduct,
+		OnEndpoint: g.endpointChanged, OnDeadPlans: g.metrics.plansWithoutProduct, OnSyncFailed: g.syncFailed,
 	}
 	var err error
 	if c.Syncing, err = g.Sync.syncing(); err != nil {
@@ -344,6 +384,9 @@ func (g *Gateway) checkWords(c *gateway.Config) error {
 	}
 	if err := checkPolicy("on_unavailable", g.OnUnavailable); err != nil {
 		return err
+	}
+	if g.Link != "" && g.Link != linkEmail {
+		return fmt.Errorf("link: %q is not email, which is all that there is", g.Link)
 	}
 	var err error
 	if g.origins, err = makeOrigins(g.ReturnTo); err != nil {
@@ -561,11 +604,7 @@ func parsePastDue(what, value string) (entitlement.PastDueGrace, error) {
 	return entitlement.PastDueGrace{For: d}, nil
 }
 
-func (g *Gateway) provisionIdentity() error {
-	if len(g.JWT) == 0 {
-		g.logger.Warn("no jwt: nobody can be known, so nobody is let in; add `jwt secret {env.NAME}` or `jwt public_key <file>`")
-		return nil
-	}
+func (g *Gateway) provisionTokens() error {
 	var blocks []identity.Block
 	for i := range g.JWT {
 		b, err := g.JWT[i].block(g)
@@ -594,7 +633,7 @@ func (g *Gateway) shownKey(blocks []identity.Block) string {
 	for i := range blocks {
 		v, err := identity.New(blocks[i : i+1])
 		if err != nil {
-			return shown(g.JWT[i].Secret) + shown(g.JWT[i].PublicKey)
+			return shown(g.JWT[i].Secret) + shown(g.JWT[i].PublicKey) + shown(g.JWT[i].JWKS)
 		}
 		v.Close()
 	}
@@ -631,6 +670,17 @@ func (j *JWT) block(g *Gateway) (identity.Block, error) {
 			return b, err
 		}
 	}
+	if j.JWKS == "" {
+		if j.MaxStale != nil {
+			return b, fmt.Errorf("jwt: max_stale goes with jwks")
+		}
+		return b, nil
+	}
+	set, err := g.takeKeys(j)
+	if err != nil {
+		return b, err
+	}
+	b.Keys = set
 	return b, nil
 }
 

@@ -67,7 +67,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //		public         <path>...
 //		refuse         auto|json|error|redirect <url>
 //		on_unavailable refuse|allow
+//		dry_run
 //		preflight      pass|refuse
+//		recheck        <duration>
 //	}
 func parseRequire(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	matchers, err := namedMatcher(h)
@@ -130,7 +132,9 @@ func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"public":         some(&g.Public),
 		"refuse":         g.parseRefuse,
 		"on_unavailable": oneOf(&g.OnUnavailable, policyRefuse, policyAllow),
+		"dry_run":        flag(&g.DryRun),
 		"preflight":      oneOf(&g.Preflight, preflightPass, preflightRefuse),
+		"recheck":        g.parseRecheck,
 	}, "public")
 	if err != nil {
 		return err
@@ -155,6 +159,20 @@ func (g *Gate) parseRefuse(d *caddyfile.Dispenser) error {
 		return d.Err("refuse takes one of auto, json, error, or redirect <url>")
 	}
 	return noBlock(d, "refuse")
+}
+
+func (g *Gate) parseRecheck(d *caddyfile.Dispenser) error {
+	var recheck *caddy.Duration
+	if err := duration(&recheck)(d); err != nil {
+		return err
+	}
+	if g.Recheck = *recheck; g.Recheck == 0 {
+		return d.Errf("recheck: it must be at least %v", minRecheck)
+	}
+	if err := checkRecheck(g.Recheck); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }
 
 // configured is the app as the global options describe it.

@@ -1,11 +1,15 @@
 package caddypolar
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -83,7 +87,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if route, ok := strings.CutPrefix(r.URL.Path, h.path); ok && (route == "" || route[0] == '/') {
 		return h.gateway.serveRoute(w, r, v, route)
 	}
-	if v.identify(r) == nil {
+	if v.notice(r) == nil {
 		v.decide(entitlement.Requirement{})
 		v.expose(r, false)
 	}
@@ -125,10 +129,22 @@ type Gate struct {
 	// OnUnavailable is "refuse" or "allow". Default: the gateway's.
 	OnUnavailable string `json:"on_unavailable,omitempty"`
 
+	// DryRun decides, logs, counts and sets headers, and lets everything
+	// through: to see what a gate would do before it does it.
+	DryRun bool `json:"dry_run,omitempty"`
+
 	// Preflight is "pass" (default) or "refuse": CORS preflights carry no
 	// credentials.
 	Preflight string `json:"preflight,omitempty"`
 
+	// Recheck is how soon an answer that goes on, like server-sent events, a
+	// WebSocket or a long download, ends after the access. Default: 30s, at
+	// least 1s.
+	Recheck caddy.Duration `json:"recheck,omitempty"`
+
+	recheck       time.Duration
+	life          context.Context // of the configuration
+	rule          string          // as it is told in the log and counted
 	paths, public gateway.PathRules
 	byGateway     map[*Gateway]demand
 	fallback      *Gateway // nil: only the site's polar can tell
@@ -154,12 +170,15 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	g.rule = strings.Join(append(slices.Clone(g.Paths), g.Plans...), " ")
 	if err := g.compilePaths(); err != nil {
 		return err
 	}
 	if err := g.checkWords(); err != nil {
 		return err
 	}
+	g.life, g.recheck = ctx, cmp.Or(time.Duration(g.Recheck), defaultRecheck)
+	rememberConns(ctx)
 	if g.Gateway != "" || app.Gateways[defaultGateway] != nil {
 		if g.fallback, err = app.gateway(g.Gateway); err != nil {
 			return err
@@ -193,6 +212,9 @@ func (g *Gate) checkWords() error {
 	case "", preflightPass, preflightRefuse:
 	default:
 		return fmt.Errorf("preflight: %q is neither pass nor refuse", g.Preflight)
+	}
+	if err := checkRecheck(g.Recheck); err != nil {
+		return err
 	}
 	return checkPolicy("on_unavailable", g.OnUnavailable)
 }
@@ -233,10 +255,10 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	}
 	covered, err := g.covers(s, r)
 	if err != nil {
-		return g.refuse(w, r, v, newProblem(http.StatusBadRequest, codeBadPath))
+		return g.turnAway(w, r, v, next, newProblem(http.StatusBadRequest, codeBadPath))
 	}
 	if !covered || g.Preflight != preflightRefuse && isPreflight(r) {
-		if s.site == nil && !v.exposed && v.identify(r) == nil {
+		if s.site == nil && !v.exposed && v.notice(r) == nil {
 			v.decide(entitlement.Requirement{})
 			v.expose(r, false)
 		}
@@ -247,16 +269,16 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return errNoGateway
 	}
 	if err := v.identify(r); err != nil {
-		return g.refuseStranger(w, r, v, d, err)
+		return g.turnAway(w, r, v, next, g.refuseStranger(v, d, err))
 	}
 	decision := v.decide(d.requirement)
-	if !decision.Allowed {
+	if !decision.Allowed || decision.Reason == entitlement.ReasonBenefit {
 		decision = v.confirm(r, d.requirement)
 	}
 	if !decision.Allowed && !g.allowsUnavailable(v) {
-		return g.refuseUser(w, r, v, d)
+		return g.turnAway(w, r, v, next, g.refuseUser(r, v, d))
 	}
-	return g.pass(w, r, v, next)
+	return g.pass(w, r, v, d, next)
 }
 
 // visit goes to the gateway whose plans are meant here.
@@ -322,41 +344,74 @@ func (g *Gate) allowsUnavailable(v *visit) bool {
 	return false
 }
 
-// pass lets a request through.
-func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, next caddyhttp.Handler) error {
+// pass lets a request through, and its answer go on while the access lasts.
+func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, next caddyhttp.Handler) error {
 	v.decided(true)
 	if c := v.gateway.logger.Check(zap.DebugLevel, "allowed"); c != nil {
 		c.Write(zap.String("user", v.identity.User), zap.String("reason", string(v.decision.Reason)))
 	}
 	v.expose(r, true)
+	if g.DryRun {
+		return next.ServeHTTP(w, r)
+	}
 	gated := &gatedWriter{
 		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
 		vary:                  v.gateway.vary,
+		stream: gatedStream{
+			Context: r.Context(), gate: g, gateway: v.gateway, user: v.identity.User,
+			proto: r.ProtoMajor, until: v.decision.Until,
+		},
 	}
-	err := next.ServeHTTP(gated, r)
+	err := gated.serve(r, next)
+	if ended := &gated.stream; ended.over.Load() {
+		if !gated.done {
+			v.account, v.decision = ended.account, *ended.decision
+			v.plans = openPlans(v.account, v.gateway.core.Rules(), v.gateway.core.Now())
+			return g.refuse(w, r, v, g.refuseUser(r, v, d))
+		}
+		if gated.failed {
+			panic(http.ErrAbortHandler) // what was sent must not look whole
+		}
+	}
 	gated.protect() // an empty answer, or an error that others will answer
 	return err
 }
 
-func (g *Gate) refuseStranger(w http.ResponseWriter, r *http.Request, v *visit, d demand, err error) error {
+// turnAway refuses a request. In a dry run it says that it would, and lets the
+// request through.
+func (g *Gate) turnAway(w http.ResponseWriter, r *http.Request, v *visit, next caddyhttp.Handler, p *problem) error {
+	if !g.DryRun {
+		return g.refuse(w, r, v, p)
+	}
+	dryRunTotal.WithLabelValues(v.gateway.name, g.rule, p.Code).Inc()
+	v.gateway.logger.Info("dry run: would be refused", zap.String("rule", g.rule), zap.String("code", p.Code))
+	return next.ServeHTTP(w, r)
+}
+
+func (g *Gate) refuseStranger(v *visit, d demand, err error) *problem {
 	p := loginRefusal(err)
 	p.Plans = d.plans
+	if g.DryRun {
+		return p
+	}
 	v.gateway.metrics.decided(false, entitlement.Reason(p.Code))
 	if !errors.Is(err, identity.ErrMissing) {
 		v.gateway.logger.Info("refused", zap.String("reason", p.Code), zap.NamedError("why", err))
 	}
-	return g.refuse(w, r, v, p)
+	return p
 }
 
-func (g *Gate) refuseUser(w http.ResponseWriter, r *http.Request, v *visit, d demand) error {
-	v.decided(false)
-	v.gateway.logger.Info("refused",
-		zap.String("reason", string(v.decision.Reason)),
-		zap.String("user_hash", v.gateway.core.HashUser(v.identity.User)))
+func (g *Gate) refuseUser(r *http.Request, v *visit, d demand) *problem {
+	if !g.DryRun {
+		v.decided(false)
+		v.gateway.logger.Info("refused",
+			zap.String("reason", string(v.decision.Reason)),
+			zap.String("user_hash", v.gateway.core.HashUser(v.identity.User)))
+	}
 	v.expose(r, false)
 	p := refusalOf(&v.decision, d.plans)
 	v.guide(r, d.plans, p)
-	return g.refuse(w, r, v, p)
+	return p
 }
 
 // Interface guards

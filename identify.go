@@ -12,9 +12,10 @@ import (
 // identifier is one way to find out who asks: by tokens, by the app's own
 // sessions, or by what another module of Caddy's has found out.
 type identifier interface {
-	// identify looks into a request, whose credentials stand in from. The error
-	// is one of identity's; ErrMissing gives the next way its turn.
-	identify(r *http.Request, from http.Header, now time.Time) (identity.Identity, error)
+	// identify looks into a request, whose credentials stand in from. sure says
+	// that whoever is not known will be refused. The error is one of identity's;
+	// ErrMissing gives the next way its turn.
+	identify(r *http.Request, from http.Header, now time.Time, sure bool) (identity.Identity, error)
 	// sources are the headers and cookies it looks at: answers vary with them.
 	sources() []identity.Source
 	close()
@@ -22,9 +23,9 @@ type identifier interface {
 
 // identify finds out who asks. Whoever shows a credential is judged by it: a
 // client must not become someone else because one of them ran out.
-func (g *Gateway) identify(r *http.Request, from http.Header, now time.Time) (identity.Identity, error) {
+func (g *Gateway) identify(r *http.Request, from http.Header, now time.Time, sure bool) (identity.Identity, error) {
 	for _, way := range g.identifiers {
-		id, err := way.identify(r, from, now)
+		id, err := way.identify(r, from, now, sure)
 		if !errors.Is(err, identity.ErrMissing) {
 			return id, err
 		}
@@ -42,11 +43,33 @@ func (g *Gateway) identifyBy(way identifier) {
 	g.vary = varyOf(all)
 }
 
+// provisionWays readies the ways to find out who asks: tokens go before sessions.
+func (g *Gateway) provisionWays() error {
+	switch {
+	case g.User != "" && (len(g.JWT) > 0 || g.Session != nil):
+		return errUserAlone
+	case g.User != "":
+		return g.provisionUser()
+	case len(g.JWT) == 0 && g.Session == nil:
+		g.logger.Warn("neither jwt, session nor user: nobody can be known, so nobody is let in; add `jwt secret {env.NAME}` or another of them")
+		return nil
+	}
+	if len(g.JWT) > 0 {
+		if err := g.provisionTokens(); err != nil {
+			return err
+		}
+	}
+	if g.Session != nil {
+		return g.provisionSession()
+	}
+	return nil
+}
+
 // tokens identifies by JSON Web Tokens.
 type tokens struct{ *identity.Verifier }
 
-func (t tokens) identify(_ *http.Request, from http.Header, now time.Time) (identity.Identity, error) {
-	return t.Identify(from, now)
+func (t tokens) identify(r *http.Request, from http.Header, now time.Time, _ bool) (identity.Identity, error) {
+	return t.Identify(r.Context(), from, now)
 }
 
 func (t tokens) sources() []identity.Source { return t.Sources() }

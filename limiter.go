@@ -46,8 +46,24 @@ func (g *Gateway) takeLimiter(c *gateway.Config) error {
 		return err
 	}
 	c.Limiter = v.(pooledLimiter).Limiter
-	c.Limiter.SetBackground(min(background, limit)) // a reload may have changed it
+	g.shared = c.Limiter
+	c.Syncing.Budget = min(background, limit)
+	g.budget = c.Syncing.Budget
 	return nil
+}
+
+// setBudgets makes the budgets of this configuration count, now that it runs.
+// Of several for one access token the smallest does.
+func (a *App) setBudgets() {
+	least := make(map[string]*Gateway)
+	for _, g := range a.Gateways {
+		if g.limiter != "" && (least[g.limiter] == nil || g.budget < least[g.limiter].budget) {
+			least[g.limiter] = g
+		}
+	}
+	for _, g := range least {
+		g.shared.SetBackground(g.budget)
+	}
 }
 
 func (g *Gateway) dropLimiter() {

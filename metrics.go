@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
+	"github.com/caddy-polar/caddy-polar/identity/jwks"
 	"github.com/caddy-polar/caddy-polar/polar"
 )
 
@@ -71,15 +72,30 @@ var (
 		Help: "1 for a plan of which Polar knows no product, so that nobody can have it.",
 	}, []string{"gateway", "plan"})
 
+	streamsEndedTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_polar_streams_ended_total",
+		Help: "Answers that went on and were ended, by reason.",
+	}, []string{"gateway", "reason"})
+
 	unconfirmedTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_polar_unconfirmed_total",
 		Help: "Decisions that rest on what Polar has not confirmed.",
 	}, []string{"gateway", "allowed"})
 
+	dryRunTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_polar_dry_run_total",
+		Help: "Requests that a gate with dry_run would have refused.",
+	}, []string{"gateway", "rule", "reason"})
+
 	tokensTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_polar_tokens_total",
 		Help: "Tokens looked for in requests, by result.",
 	}, []string{"result"})
+
+	jwksFetchesTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_polar_jwks_fetches_total",
+		Help: "Fetches of the keys that issuers publish, by result.",
+	}, []string{"gateway", "result"})
 )
 
 func registerMetrics(registry *prometheus.Registry) error {
@@ -89,7 +105,7 @@ func registerMetrics(registry *prometheus.Registry) error {
 	for _, c := range []prometheus.Collector{
 		decisionsTotal, webhooksTotal, webhookAgeSeconds, apiRequestsTotal, apiVersionGone,
 		syncSeconds, syncObjects, syncLastSuccess, driftTotal, endpointProblem,
-		planWithoutProduct, unconfirmedTotal, tokensTotal,
+		planWithoutProduct, streamsEndedTotal, unconfirmedTotal, dryRunTotal, tokensTotal, jwksFetchesTotal,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
@@ -169,6 +185,11 @@ func (m *gatewayMetrics) called(c polar.Call) {
 
 func (m *gatewayMetrics) versionGone() {
 	apiVersionGone.WithLabelValues(m.gateway).Set(1)
+}
+
+// fetchedKeys counts a fetch of the keys of an issuer.
+func (m *gatewayMetrics) fetchedKeys(r jwks.Result) {
+	jwksFetchesTotal.WithLabelValues(m.gateway, string(r)).Inc()
 }
 
 // syncing tells how far a sync has got.

@@ -69,20 +69,24 @@ func (a *App) checkPrefixes() error {
 }
 
 // Start claims the stores, so that a second server on the same file fails with
-// a sentence and not at the first request.
+// a sentence and not at the first request, and has the keys of issuers fetched.
 func (a *App) Start() error {
+	a.setBudgets()
 	for _, name := range slices.Sorted(maps.Keys(a.Gateways)) {
-		if err := a.Gateways[name].core.Start(); err != nil {
+		g := a.Gateways[name]
+		if err := g.core.Start(); err != nil {
 			return err
 		}
+		g.startKeys()
 	}
 	return nil
 }
 
-// Stop ends the syncs. Requests in flight go on, and Cleanup lets go of the
+// Stop ends the syncs and fetches. Requests in flight go on, and Cleanup lets go of the
 // stores.
 func (a *App) Stop() error {
 	for _, g := range a.Gateways {
+		g.stopKeys()
 		g.core.Stop()
 	}
 	return nil

@@ -70,10 +70,11 @@ func (g *Gateway) allowOrigin(h http.Header, r *http.Request, methods string) {
 	}
 }
 
-// checkOrigin keeps other sites from using a visitor's cookies. A token in a
-// header was put there by whoever may have it.
+// checkOrigin keeps other sites from using a visitor's cookies, and whatever else
+// browsers send by themselves. A token in a header was put there by whoever may
+// have it.
 func (g *Gateway) checkOrigin(r *http.Request, v *visit, opens, holds bool) *problem {
-	if v.identity.Source.Cookie == "" {
+	if v.identity.Source.Header != "" {
 		return nil
 	}
 	asked := r

@@ -30,6 +30,11 @@ type requestState struct {
 	sitePath    string // where it serves the routes
 	last        *visit // that of the handler that came last, for placeholders
 	first       visit  // most requests know one gateway
+
+	// question says that the request is one of our own to a session endpoint.
+	question bool
+	// silent keeps our own {http.auth.user.id} back while that of others is read.
+	silent bool
 }
 
 // String keeps the state out of {http.vars.polar_request}.
@@ -75,6 +80,8 @@ func stateOf(r *http.Request) *requestState {
 	}
 	s := new(requestState)
 	s.takeOverrides(r.Header)
+	dropH2C(r.Header)
+	s.takeMark(r.Header)
 	caddyhttp.SetVar(r.Context(), requestVar, s)
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(s.placeholder)
@@ -99,6 +106,20 @@ func (s *requestState) takeOverrides(h http.Header) {
 		delete(h, name)
 	}
 	delete(h, methodOverride)
+}
+
+// dropH2C removes a wish to go on in clear-text HTTP/2: what comes through such a
+// tunnel to the app passes no gate.
+func dropH2C(h http.Header) {
+	for _, value := range h["Upgrade"] {
+		for _, protocol := range strings.Split(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(protocol), "h2c") {
+				delete(h, "Upgrade")
+				delete(h, "Http2-Settings")
+				return
+			}
+		}
+	}
 }
 
 // Headers that make some upstreams serve another path, or method, than the
@@ -132,10 +153,16 @@ func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
 	return v
 }
 
-// identify finds out who asks. The error is one of identity's. Where there was
+// identify finds out who asks, for whoever refuses strangers.
+func (v *visit) identify(r *http.Request) error { return v.look(r, true) }
+
+// notice finds out who asks, where strangers may pass.
+func (v *visit) notice(r *http.Request) error { return v.look(r, false) }
+
+// look finds out who asks. The error is one of identity's. Where there was
 // no token it looks again: the site's own authentication may have put one there
 // since.
-func (v *visit) identify(r *http.Request) error {
+func (v *visit) look(r *http.Request, sure bool) error {
 	again := v.identified
 	if again && !errors.Is(v.anonymous, identity.ErrMissing) {
 		return v.anonymous
@@ -147,7 +174,7 @@ func (v *visit) identify(r *http.Request) error {
 	}
 	v.identified = true
 	g := v.gateway
-	v.identity, v.anonymous = g.identify(r, from, v.local)
+	v.identity, v.anonymous = g.identify(r, from, v.local, sure)
 	if v.anonymous != nil {
 		if code := identityCode(v.anonymous); !again || code != codeTokenMissing {
 			g.metrics.tokens[code].Inc()
@@ -171,7 +198,7 @@ func (v *visit) gather() error {
 	}
 	v.gathered = true
 	g := v.gateway
-	v.account, v.unreadable = g.core.Account(v.identity.User)
+	v.account, v.unreadable = g.core.AccountOf(v.claims())
 	if v.unreadable != nil {
 		if g.warnedStore.now(v.now) {
 			g.logger.Error("the store cannot be read: nobody can be told from a stranger", zap.Error(v.unreadable))
@@ -180,6 +207,11 @@ func (v *visit) gather() error {
 	}
 	v.plans = openPlans(v.account, g.core.Rules(), v.now)
 	return nil
+}
+
+// claims is what the token says about who asks.
+func (v *visit) claims() gateway.Visitor {
+	return gateway.Visitor{User: v.identity.User, Email: v.identity.Email, EmailVerified: v.identity.EmailVerified}
 }
 
 // openPlans lists the plans that are open now, comma separated.
@@ -217,7 +249,7 @@ func (v *visit) confirm(r *http.Request, q entitlement.Requirement) entitlement.
 		return v.decision
 	}
 	before := v.decision.HTTPStatus
-	account, decision, limits := v.gateway.core.Confirm(r.Context(), v.account, q, v.decision)
+	account, decision, limits := v.gateway.core.ConfirmOf(r.Context(), v.claims(), v.account, q, v.decision)
 	if account != v.account {
 		v.account, v.plans = account, openPlans(account, v.gateway.core.Rules(), v.now)
 	}
@@ -255,7 +287,7 @@ func (s *requestState) placeholder(key string) (any, bool) {
 	}
 	known := v.identified && v.anonymous == nil
 	if key == "http.auth.user.id" {
-		return v.identity.User, known
+		return v.identity.User, known && !s.silent
 	}
 	name, ok := strings.CutPrefix(key, "http.polar.")
 	if !ok {

@@ -33,23 +33,37 @@ func TestPrivate(t *testing.T) {
 }
 
 func TestGatedAnswer(t *testing.T) {
+	g, gate := proGate(t, "")
+	g.vary = "Authorization, Cookie"
+	take(t, g, activeNow(t))
+	bearer := "Bearer " + token(t, testUser, nil)
 	for name, serve := range map[string]func(http.ResponseWriter){
 		"header":    func(w http.ResponseWriter) { w.WriteHeader(http.StatusTeapot) },
 		"body":      func(w http.ResponseWriter) { _, _ = w.Write([]byte("x")) },
 		"empty":     func(http.ResponseWriter) {},
 		"read from": func(w http.ResponseWriter) { _, _ = w.(*gatedWriter).ReadFrom(strings.NewReader("x")) },
 		"flush":     func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() },
-		"hint":      func(w http.ResponseWriter) { w.WriteHeader(http.StatusEarlyHints); w.WriteHeader(http.StatusOK) },
+		"old flush": func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		"late": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusOK)
+			w.Header().Set("Cache-Control", "public") // a trailer at most
+			_, _ = w.Write([]byte("x"))
+		},
+		"hint": func(w http.ResponseWriter) { w.WriteHeader(http.StatusEarlyHints); w.WriteHeader(http.StatusOK) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Cache-Control", "public, max-age=60")
 				w.Header().Set("Surrogate-Control", "max-age=60")
 				w.Header().Set("Cloudflare-CDN-Cache-Control", "max-age=60")
 				w.Header().Set("Vary", "Accept-Encoding, X-Authorization")
-				gated := &gatedWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, vary: "Authorization, Cookie"}
-				serve(gated)
-				gated.protect()
+				r.Header.Set("Authorization", bearer)
+				if err := gate.ServeHTTP(w, prepared(r, w), handlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+					serve(w)
+					return nil
+				})); err != nil {
+					t.Error(err)
+				}
 			}))
 			defer server.Close()
 			res, err := server.Client().Get(server.URL)

@@ -123,9 +123,9 @@ func badReturn(field string) *problem {
 
 // visitor is what the token and the connection say about who asks.
 func (v *visit) visitor(r *http.Request) gateway.Visitor {
-	return gateway.Visitor{
-		User: v.identity.User, Email: v.identity.Email, EmailVerified: v.identity.EmailVerified, IP: clientIP(r),
-	}
+	visitor := v.claims()
+	visitor.IP = clientIP(r)
+	return visitor
 }
 
 // redirect sends a visitor on.

@@ -2,6 +2,7 @@ package caddypolar
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"sync"
@@ -49,11 +50,11 @@ func (s *streams) leave(user string) {
 	}
 }
 
-// ending tells when the request's server begins to shut down: a stream must
+// ending tells when a request's server begins to shut down: a stream must
 // not keep Caddy from stopping or reloading. HTTP/3 has no such hook; known is
 // false there.
-func (s *streams) ending(r *http.Request) (ending <-chan struct{}, known bool) {
-	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
+func (s *streams) ending(ctx context.Context) (ending <-chan struct{}, known bool) {
+	server, ok := ctx.Value(http.ServerContextKey).(*http.Server)
 	if !ok {
 		return nil, false
 	}
@@ -85,7 +86,7 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request, v *visit) 
 	h.Set("X-Content-Type-Options", "nosniff")
 	news, stop := g.core.Watch(user)
 	defer stop()
-	ending, known := g.streams.ending(r)
+	ending, known := g.streams.ending(r.Context())
 	s := stream{w: w, control: http.NewResponseController(w), g: g, user: user}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()

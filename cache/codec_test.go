@@ -74,7 +74,7 @@ func kindOf[T any](fields func(*codec, *T)) recordKind {
 
 var recordKinds = []recordKind{
 	kindOf(customerFields), kindOf(subscriptionFields), kindOf(orderFields), kindOf(grantFields),
-	kindOf(refundFields), kindOf(checkoutFields), kindOf(passFields),
+	kindOf(refundFields), kindOf(checkoutFields), kindOf(passFields), kindOf(emailFields),
 }
 
 func TestRecordRoundTrip(t *testing.T) {
@@ -164,6 +164,7 @@ func TestRecordsOfTheFirstSchema(t *testing.T) {
 			"\x02\x7f\x01a\x01b\x01c\x01d\x01\x00\x00\x01",
 		},
 		{recordKinds[5], Checkout{ID: "a", CustomerID: "b", User: "c", OpenedAt: time.UnixMicro(1).UTC(), Used: true}, "\x01a\x01b\x01c\x02\x01"},
+		{recordKinds[7], emailRecord{ID: "a", Row: time.UnixMicro(1).UTC(), Digest: "b"}, "\x01a\x02\x01b"},
 		{recordKinds[6], entitlement.Pass{ID: "a", User: "b", Plan: "c", Reason: "d"}, "\x01a\x01b\x01c\x00\x01d"},
 	} {
 		if got := c.kind.encode(c.v); string(got) != c.want {

@@ -22,7 +22,8 @@ const (
 // were:
 //
 //   - subscriptions that ended more than 100 days ago, with their orders,
-//     grants and refunds, if none of these has changed since;
+//     grants and refunds, if none of these has changed since and no grant is
+//     still live;
 //   - checkouts that were opened here more than 100 days ago, unless a purchase
 //     is its user's by that alone.
 //
@@ -126,7 +127,8 @@ func (e expiry) settled(m *family) bool {
 		}
 	}
 	for _, g := range m.grants {
-		if !g.Version.Row.Before(e.ended) {
+		// A live one would be without its parent, and open by itself.
+		if !g.Version.Row.Before(e.ended) || g.Granted && !g.Revoked {
 			return false
 		}
 	}

@@ -53,12 +53,13 @@ func TestExpireSubscriptions(t *testing.T) {
 	}{
 		"one hundred days": {over("s1"), 100 * day, 0},
 		"and a moment":     {over("s1"), 100*day + time.Microsecond, 1},
-		"with children": {with(over("s1"), ordered(0, "o1", "c", "s1", "", ""), granted(0, "g1", "c", "s1", ""), granted(0, "g2", "c", "s1", "o1"),
+		"with children": {with(over("s1"), ordered(0, "o1", "c", "s1", "", ""), returned(0, "g1", "c", "s1", ""), returned(0, "g2", "c", "s1", "o1"),
 			refunded(0, "r1", "o1", ""), refunded(0, "r2", "o1", "s1"), refunded(0, "r3", "o9", "s1")), 101 * day, 7},
-		"of nobody": {&Facts{Subscriptions: over("s1").Subscriptions}, 101 * day, 1},
-		"unpaid":    {edited(func(s *entitlement.Subscription) { s.Status = entitlement.StatusUnpaid }), 101 * day, 1},
-		"not ended": {edited(func(s *entitlement.Subscription) { s.Status = entitlement.StatusPastDue }), 999 * day, 0},
-		"paused":    {edited(func(s *entitlement.Subscription) { s.Status = entitlement.StatusPaused }), 999 * day, 0},
+		"with a live grant": {with(over("s1"), granted(0, "g1", "c", "s1", "")), 999 * day, 0},
+		"of nobody":         {&Facts{Subscriptions: over("s1").Subscriptions}, 101 * day, 1},
+		"unpaid":            {edited(func(s *entitlement.Subscription) { s.Status = entitlement.StatusUnpaid }), 101 * day, 1},
+		"not ended":         {edited(func(s *entitlement.Subscription) { s.Status = entitlement.StatusPastDue }), 999 * day, 0},
+		"paused":            {edited(func(s *entitlement.Subscription) { s.Status = entitlement.StatusPaused }), 999 * day, 0},
 		"no status we know": {edited(func(s *entitlement.Subscription) {
 			s.Status = "frozen"
 		}), 999 * day, 0},
@@ -160,12 +161,12 @@ func TestExpireInBatches(t *testing.T) {
 	for i := range n {
 		id := fmt.Sprintf("s%d", i)
 		merge(&f, over(id))
-		merge(&f, granted(0, "g"+id, "c", id, ""))
-		merge(&f, granted(0, "h"+id, "c", id, ""))
+		merge(&f, returned(0, "g"+id, "c", id, ""))
+		merge(&f, returned(0, "h"+id, "c", id, ""))
 	}
 	for i := range n { // one that is more than a chunk by itself
 		merge(&f, ordered(0, fmt.Sprintf("o%d", i), "c", "s0", "", ""))
-		merge(&f, granted(0, fmt.Sprintf("i%d", i), "c", "s0", ""))
+		merge(&f, returned(0, fmt.Sprintf("i%d", i), "c", "s0", ""))
 	}
 	for i := range 2*chunk + 1 {
 		f.Checkouts = append(f.Checkouts, Checkout{ID: fmt.Sprint(i), User: fmt.Sprint(i), OpenedAt: at(0)})
@@ -192,6 +193,7 @@ func TestExpireLaw(t *testing.T) {
 		defer s.Close()
 		deliver(t, s, w.own)
 		deliver(t, s, rapid.Permutation(append(twice(t, w.said), w.linksSaid()...)).Draw(t, "order"))
+		deliver(t, s, w.proofs())
 		before := readMirror(t, s)
 		for _, user := range lawUsers {
 			_ = account(t, s, user)
@@ -229,13 +231,15 @@ func TestExpireLaw(t *testing.T) {
 				t.Errorf("refund %s is gone", id)
 			}
 		}
-		if len(after.customers) != len(before.customers) || len(after.links) != len(before.links) {
+		if len(after.customers) != len(before.customers) || len(after.links) != len(before.links) ||
+			len(after.emails) != len(before.emails) || len(after.emailLinks) != len(before.emailLinks) {
 			t.Error("customers or links are gone")
 		}
 		since := now.Add(-48 * time.Hour)
 		consistentSince(t, s, since, lawUsers...)
 
 		deliver(t, s, rapid.Permutation(w.sweep()).Draw(t, "sweep"))
+		deliver(t, s, w.proofs())
 		w.truth.since = since
 		for _, user := range lawUsers {
 			if got, want := viewWithoutAsOf(account(t, s, user)), viewWithoutAsOf(w.truth.account(user)); got != want {

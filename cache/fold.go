@@ -23,6 +23,9 @@ type Facts struct {
 	Refunds       []entitlement.Refund
 	Checkouts     []Checkout
 
+	Emails     []Email
+	EmailLinks []EmailLink
+
 	Links  []Link
 	Passes []entitlement.Pass
 	// RemovePasses are passes to take back. User and id name them.
@@ -34,8 +37,10 @@ type Facts struct {
 
 	// Sweep says that a sync has read the facts: an object that differs from
 	// what is held in AsOf alone is not written, so that a sync that finds
-	// nothing to mend writes nothing to disk.
-	Sweep bool
+	// nothing to mend writes nothing to disk. Nor does it bring back what Expire,
+	// given the moment Expired, has removed: lists have all that ever was.
+	Sweep   bool
+	Expired time.Time
 }
 
 // Name is the external id of a customer, as another object tells it. It fills
@@ -89,12 +94,13 @@ type fold struct {
 	dirty   bool
 	touched map[string]struct{}
 	sweep   bool // the facts at hand are a sync's
-	removed int  // records taken away
+	expired time.Time
+	removed int // records taken away
 }
 
 func (f *fold) facts(in *Facts) (Applied, error) {
 	var out Applied
-	f.sweep = in.Sweep
+	f.sweep, f.expired = in.Sweep, in.Expired.Add(-keepEnded)
 	if in.Organization != "" {
 		meta := f.tx.Bucket(bucketMeta)
 		switch known := string(meta.Get(keyOrganization)); known {
@@ -116,6 +122,8 @@ func (f *fold) facts(in *Facts) (Applied, error) {
 		func() error { return each(in.Grants, counted(&out, f.grant)) },
 		func() error { return each(in.Refunds, counted(&out, f.refund)) },
 		func() error { return each(in.Links, f.link) },
+		func() error { return each(in.Emails, f.email) },
+		func() error { return each(in.EmailLinks, f.emailLink) },
 		func() error { return each(in.RemovePasses, f.removePass) },
 		func() error { return each(in.Passes, f.pass) },
 		func() error { return f.notes(in.Notes) },
@@ -146,7 +154,14 @@ const (
 	touched                // the same, by a sweep, of a row that was written since
 	missing                // of something that is not held
 	wrong                  // newer than what is held
+	gone                   // of what ended so long ago that it is not held
 )
+
+// gone says whether a sweep tells of a child whose parents went with age.
+func (f *fold) gone(v entitlement.Version, subscription, order string) bool {
+	return f.sweep && v.Row.Before(f.expired) &&
+		f.tx.Bucket(bucketSubscriptions).Get([]byte(subscription)) == nil && f.tx.Bucket(bucketOrders).Get([]byte(order)) == nil
+}
 
 // isNews says whether the state is to be written.
 func (v verdict) isNews() bool { return v == missing || v == wrong || v == touched }
@@ -170,6 +185,7 @@ func counted[T any](out *Applied, do func(*T) (verdict, error)) func(*T) error {
 			out.Stale++
 		case same, touched:
 			out.Same++
+		case gone:
 		default:
 			out.news(verdict)
 		}
@@ -272,8 +288,17 @@ func (f *fold) customer(c *entitlement.Customer) (verdict, error) {
 	if !v.isNews() {
 		return v, nil
 	}
-	return v, f.ownership(c.ID, func() error {
-		return f.put(f.tx.Bucket(bucketCustomers), []byte(c.ID), encode(customerFields, next))
+	return v, f.putCustomer(&next)
+}
+
+func (f *fold) putCustomer(c *entitlement.Customer) error {
+	return f.ownership(c.ID, func() error {
+		if !emailCounts(c) {
+			if err := f.dropEmail(c.ID); err != nil {
+				return err
+			}
+		}
+		return f.put(f.tx.Bucket(bucketCustomers), []byte(c.ID), encode(customerFields, *c))
 	})
 }
 
@@ -290,15 +315,17 @@ func (f *fold) name(n *Name) (verdict, error) {
 		v = wrong
 	}
 	c.ID, c.ExternalID = n.Customer, n.ExternalID
-	return v, f.ownership(c.ID, func() error {
-		return f.put(f.tx.Bucket(bucketCustomers), []byte(c.ID), encode(customerFields, c))
-	})
+	return v, f.putCustomer(&c)
 }
 
 func (f *fold) link(l *Link) error {
 	return f.ownership(l.Customer, func() error {
 		if l.User == "" {
 			return f.delete(f.tx.Bucket(bucketLinks), []byte(l.Customer))
+		}
+		// One link is enough: taken back, it leaves nothing behind.
+		if err := f.remove(bucketEmailLinks, l.Customer); err != nil {
+			return err
 		}
 		return f.put(f.tx.Bucket(bucketLinks), []byte(l.Customer), []byte(l.User))
 	})
@@ -564,6 +591,9 @@ func (f *fold) grant(g *entitlement.Grant) (verdict, error) {
 	if err != nil {
 		return stale, err
 	}
+	if !held && !(g.Granted && !g.Revoked) && f.gone(g.Version, g.SubscriptionID, g.OrderID) {
+		return gone, nil
+	}
 	v := judge(f, grantFields, held, &old, g, old.Version, g.Version)
 	if !v.isNews() {
 		return v, nil
@@ -586,6 +616,9 @@ func (f *fold) refund(r *entitlement.Refund) (verdict, error) {
 	old, held, err := get(f.tx, bucketRefunds, r.ID, refundFields)
 	if err != nil {
 		return stale, err
+	}
+	if !held && f.gone(r.Version, r.SubscriptionID, r.OrderID) {
+		return gone, nil
 	}
 	v := judge(f, refundFields, held, &old, r, old.Version, r.Version)
 	if !v.isNews() {

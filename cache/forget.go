@@ -149,6 +149,9 @@ func (f *fold) forgetCustomer(user, id string) error {
 		return err
 	}
 	return f.ownership(id, func() error {
+		if err := f.dropEmail(id); err != nil {
+			return err
+		}
 		if string(f.tx.Bucket(bucketLinks).Get([]byte(id))) == user {
 			if err := f.remove(bucketLinks, id); err != nil {
 				return err

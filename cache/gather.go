@@ -61,7 +61,7 @@ func (g *gatherer) customer(id string) (*entitlement.HeldCustomer, error) {
 	return &g.facts.Customers[len(g.facts.Customers)-1], nil
 }
 
-// ownCustomer adds a customer that is the user's by link or external id, and
+// ownCustomer adds a customer that is the user's by a link or external id, and
 // the grants that come with it because their parent is not held.
 func (g *gatherer) ownCustomer(id string) error {
 	c, err := g.customer(id)
@@ -69,6 +69,7 @@ func (g *gatherer) ownCustomer(id string) error {
 		return err
 	}
 	c.Own = true
+	c.ByEmail = emailUser(g.tx, id) != "" // then it is nobody's by anything else
 	shared := false
 	err = scan(g.tx.Bucket(bucketByCustomer), id, func(k kind, id string) error {
 		var whose string

@@ -33,6 +33,7 @@ var (
 var objectBuckets = [][]byte{
 	bucketCustomers, bucketSubscriptions, bucketOrders, bucketGrants, bucketRefunds,
 	bucketCheckouts, bucketLinks, bucketPasses, bucketNotes, bucketByUser, bucketByCustomer, bucketByParent,
+	bucketEmails, bucketByEmail, bucketEmailLinks,
 }
 
 // kind is the kind of an object inside an index key.
@@ -109,7 +110,7 @@ func owner(tx *bolt.Tx, customer, metadataUser string) (string, error) {
 		return "", err
 	}
 	link := string(tx.Bucket(bucketLinks).Get([]byte(customer)))
-	if user := entitlement.Owner(link, metadataUser, c.ExternalID); ValidUser(user) {
+	if user := entitlement.Owner(link, metadataUser, c.ExternalID, emailUser(tx, customer)); ValidUser(user) {
 		return user, nil
 	}
 	return "", nil

@@ -31,6 +31,9 @@ type polarWorld struct {
 	own   []*Facts // what the gateway itself wrote
 	// sweeps says that some of what was read, was read by a sync.
 	sweeps bool
+	// email is whose e-mail a customer has, steady that none ever changes.
+	email  map[string]string
+	steady bool
 }
 
 // stamp is a copy of facts as told at a moment.
@@ -38,7 +41,7 @@ func stamp(f *Facts, asOf time.Time) *Facts {
 	c := Facts{
 		Organization: f.Organization, Sweep: f.Sweep, Names: slices.Clone(f.Names), Customers: slices.Clone(f.Customers),
 		Subscriptions: slices.Clone(f.Subscriptions), Orders: slices.Clone(f.Orders),
-		Grants: slices.Clone(f.Grants), Refunds: slices.Clone(f.Refunds),
+		Grants: slices.Clone(f.Grants), Refunds: slices.Clone(f.Refunds), Emails: slices.Clone(f.Emails),
 	}
 	for i := range c.Customers {
 		c.Customers[i].Version.AsOf = asOf
@@ -65,6 +68,7 @@ func merge(into, f *Facts) {
 	into.Orders = append(into.Orders, f.Orders...)
 	into.Grants = append(into.Grants, f.Grants...)
 	into.Refunds = append(into.Refunds, f.Refunds...)
+	into.Emails = append(into.Emails, f.Emails...)
 }
 
 func (w *polarWorld) chance(percent int) bool {
@@ -93,6 +97,7 @@ func (w *polarWorld) happened(id string, fact Facts, half *Facts) {
 	for _, customer := range w.customersOf(&fact) {
 		if c := w.truth.customers[customer]; c.DeletedAt.IsZero() {
 			said.Names = append(said.Names, Name{Customer: c.ID, ExternalID: c.ExternalID})
+			said.Emails = append(said.Emails, w.emailOf(&c)...)
 		}
 	}
 	if w.chance(50) {
@@ -142,7 +147,36 @@ func (w *polarWorld) changeCustomer() {
 	}
 	c.Version = w.row()
 	w.truth.customers[c.ID] = c
-	w.happened(c.ID, Facts{Customers: []entitlement.Customer{c}}, nil)
+	if _, known := w.email[c.ID]; !known || !w.steady && w.chance(30) {
+		w.email[c.ID] = pick(w, append(lawUsers, ""))
+	}
+	w.happened(c.ID, Facts{Customers: []entitlement.Customer{c}, Emails: w.emailOf(&c)}, nil)
+}
+
+// emailOf is what Polar tells of a customer's e-mail now.
+func (w *polarWorld) emailOf(c *entitlement.Customer) []Email {
+	if !emailCounts(c) {
+		return nil
+	}
+	return []Email{{c.ID, digested(w.email[c.ID]), c.Version.Row}}
+}
+
+// proofs are the users who come with their verified e-mails.
+func (w *polarWorld) proofs() (facts []*Facts) {
+	for _, user := range lawUsers {
+		facts = append(facts, proven(user, user))
+	}
+	return facts
+}
+
+// link works out whose customers are by e-mail once all is told.
+func (w *polarWorld) link() {
+	w.truth.emailLinks = make(map[string]string)
+	for id, c := range w.truth.customers {
+		if user := w.email[id]; user != "" && emailCounts(&c) && w.truth.links[id] == "" {
+			w.truth.emailLinks[id] = user
+		}
+	}
 }
 
 // bought draws where a purchase came from.
@@ -303,6 +337,7 @@ func (w *polarWorld) view(a *entitlement.Account) string {
 func drawWorld(t *rapid.T) *polarWorld {
 	w := &polarWorld{
 		t: t, now: testOrigin, sweeps: rapid.Bool().Draw(t, "sweeps"), past: make(map[string][]state),
+		email: make(map[string]string), steady: rapid.Bool().Draw(t, "steady"),
 		truth: mirror{
 			customers: map[string]entitlement.Customer{}, subscriptions: map[string]entitlement.Subscription{},
 			orders: map[string]entitlement.Order{}, grants: map[string]entitlement.Grant{},
@@ -328,6 +363,7 @@ func drawWorld(t *rapid.T) *polarWorld {
 			w.truth.links[id] = pick(w, lawUsers)
 		}
 	}
+	w.link()
 	return w
 }
 
@@ -390,7 +426,11 @@ func TestLawOfVersions(t *testing.T) {
 		w := drawWorld(t)
 		heard := twice(t, w.said)
 		heard = slices.DeleteFunc(heard, func(*Facts) bool { return w.chance(25) })
-		heard = rapid.Permutation(append(heard, w.linksSaid()...)).Draw(t, "order")
+		heard = append(heard, w.linksSaid()...)
+		if w.steady { // whoever comes early is the one who comes late
+			heard = append(heard, twice(t, w.proofs())...)
+		}
+		heard = rapid.Permutation(heard).Draw(t, "order")
 
 		s, fresh := fastStore(t, dir), fastStore(t, dir)
 		defer s.Close()
@@ -398,8 +438,9 @@ func TestLawOfVersions(t *testing.T) {
 		deliver(t, s, w.own)
 		deliver(t, s, heard)
 		deliver(t, s, rapid.Permutation(w.sync()).Draw(t, "sync"))
+		deliver(t, s, w.proofs())
 
-		deliver(t, fresh, slices.Concat(w.own, w.linksSaid(), w.sync()))
+		deliver(t, fresh, slices.Concat(w.own, w.linksSaid(), w.sync(), w.proofs()))
 		if got, want := views(t, s, w.view), views(t, fresh, w.view); got != want {
 			t.Errorf("after all that:\n%s\nin order:\n%s", got, want)
 		}
@@ -422,6 +463,7 @@ func TestLawWithoutLoss(t *testing.T) {
 		defer s.Close()
 		deliver(t, s, w.own)
 		deliver(t, s, heard)
+		deliver(t, s, w.proofs())
 		before := views(t, s, viewWithoutAsOf)
 		for _, user := range lawUsers {
 			if got, want := viewWithoutAsOf(account(t, s, user)), viewWithoutAsOf(w.truth.account(user)); got != want {
@@ -449,12 +491,16 @@ func TestLawOfContent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t)
 		heard := append(slices.DeleteFunc(w.said, func(*Facts) bool { return w.chance(25) }), w.linksSaid()...)
+		if w.steady {
+			heard = append(heard, w.proofs()...)
+		}
 		a, b := fastStore(t, dir), fastStore(t, dir)
 		defer a.Close()
 		defer b.Close()
 		for _, s := range []*Store{a, b} {
 			deliver(t, s, w.own)
 			deliver(t, s, rapid.Permutation(twice(t, heard)).Draw(t, "order"))
+			deliver(t, s, w.proofs())
 		}
 		if diff := differences(dump(t, a), dump(t, b)); diff != "" && !w.sweeps {
 			t.Errorf("two orders, two contents:\n%s", diff)

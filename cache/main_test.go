@@ -249,7 +249,10 @@ type mirror struct {
 	opened map[string]Checkout
 	since  time.Time
 	links  map[string]string
-	passes []entitlement.Pass
+	// emails and emailLinks are those that a store holds: of what counts alone.
+	emails     map[string]emailRecord
+	emailLinks map[string]string
+	passes     []entitlement.Pass
 }
 
 func readAll[T any](tx *bolt.Tx, bucket string, fields func(*codec, *T)) map[string]T {
@@ -263,7 +266,7 @@ func readAll[T any](tx *bolt.Tx, bucket string, fields func(*codec, *T)) map[str
 
 func readMirror(t tester, s *Store) *mirror {
 	t.Helper()
-	m := &mirror{links: make(map[string]string)}
+	m := &mirror{links: make(map[string]string), emailLinks: make(map[string]string)}
 	if err := must(s.open()).View(func(tx *bolt.Tx) error {
 		m.customers = readAll(tx, "customers", customerFields)
 		m.subscriptions = readAll(tx, "subscriptions", subscriptionFields)
@@ -272,10 +275,14 @@ func readMirror(t tester, s *Store) *mirror {
 		m.refunds = readAll(tx, "refunds", refundFields)
 		m.opened = readAll(tx, "checkouts", checkoutFields)
 		m.passes = slices.Collect(maps.Values(readAll(tx, "passes", passFields)))
-		return tx.Bucket([]byte("links")).ForEach(func(k, v []byte) error {
-			m.links[string(k)] = string(v)
-			return nil
-		})
+		m.emails = readAll(tx, "emails", emailFields)
+		for bucket, links := range map[string]map[string]string{"links": m.links, "email_links": m.emailLinks} {
+			_ = tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
+				links[string(k)] = string(v)
+				return nil
+			})
+		}
+		return nil
 	}); err != nil {
 		t.Fatalf("reading all: %v", err)
 	}
@@ -285,7 +292,7 @@ func readMirror(t tester, s *Store) *mirror {
 // whose says who owns a purchase: nobody if the strongest word names nobody
 // who can be a user.
 func (m *mirror) whose(customer, metadata, checkout string) string {
-	user := m.customers[customer].ExternalID
+	user := cmp.Or(m.customers[customer].ExternalID, m.emailLinks[customer])
 	if opened := m.checkouts[checkout].User; checkout != "" && opened != "" {
 		user = opened
 	}
@@ -332,6 +339,12 @@ func (m *mirror) indexes() map[string]string {
 	}
 	for id := range m.links {
 		add("by_user", m.whose(id, "", ""), "c", id)
+	}
+	for id := range m.emailLinks {
+		add("by_user", m.whose(id, "", ""), "c", id)
+	}
+	for id, e := range m.emails {
+		add("by_email", e.Digest, "c", id)
 	}
 	for id, s := range m.subscriptions {
 		add("by_user", m.ofSubscription(id), "s", id)
@@ -386,7 +399,7 @@ func (m *mirror) account(user string) *entitlement.Account {
 			return
 		}
 		h := hold(id)
-		h.Own, h.Shared = true, false
+		h.Own, h.Shared, h.ByEmail = true, false, m.emailLinks[id] != ""
 		for s, v := range m.subscriptions {
 			h.Shared = h.Shared || v.CustomerID == id && m.ofSubscription(s) != user
 		}
@@ -399,6 +412,9 @@ func (m *mirror) account(user string) *entitlement.Account {
 		own(id)
 	}
 	for id := range m.links {
+		own(id)
+	}
+	for id := range m.emailLinks {
 		own(id)
 	}
 	mine := func(subscription, order string) bool {
@@ -451,6 +467,22 @@ func (m *mirror) account(user string) *entitlement.Account {
 	return entitlement.NewAccount(user, f)
 }
 
+// onlyWhatCounts checks that nothing of e-mails is held of a customer that
+// cannot be linked by one, and no link beside the operator's.
+func (m *mirror) onlyWhatCounts(t tester) {
+	t.Helper()
+	for id, e := range m.emails {
+		if c := m.customers[id]; e.ID != id || c.ExternalID != "" || !c.DeletedAt.IsZero() {
+			t.Errorf("%+v is held of %+v", e, c)
+		}
+	}
+	for id, user := range m.emailLinks {
+		if c := m.customers[id]; m.links[id] != "" || c.ExternalID != "" || !c.DeletedAt.IsZero() || !ValidUser(user) {
+			t.Errorf("%+v, linked to %q, is %q's by e-mail", c, m.links[id], user)
+		}
+	}
+}
+
 // consistent checks a store against what its objects alone say.
 func consistent(t tester, s *Store, users ...string) {
 	t.Helper()
@@ -464,6 +496,7 @@ func consistentSince(t tester, s *Store, since time.Time, users ...string) {
 	m.since = since
 	have := dump(t, s)
 	maps.DeleteFunc(have, func(k, _ string) bool { return !strings.HasPrefix(k, "by_") })
+	m.onlyWhatCounts(t)
 	if diff := differences(have, m.indexes()); diff != "" {
 		t.Errorf("indexes are not those of the objects:\n%s", diff)
 	}

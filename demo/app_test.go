@@ -38,7 +38,7 @@ func TestSignIn(t *testing.T) {
 		if c.Name != "session" || !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Domain != "" || c.MaxAge < 3600 {
 			t.Errorf("cookie: %s", r.Header.Get("Set-Cookie"))
 		}
-		who, err := v.Identify(http.Header{"Authorization": {"Bearer " + c.Value}}, time.Now())
+		who, err := v.Identify(t.Context(), http.Header{"Authorization": {"Bearer " + c.Value}}, time.Now())
 		if err != nil || who.User != p.ID || who.Email != p.Email {
 			t.Errorf("the gateway sees %+v: %v", who, err)
 		}

@@ -22,9 +22,11 @@ type Facts struct {
 // HeldCustomer is a customer with what the store knows about its user.
 type HeldCustomer struct {
 	Customer
-	// Own says that the customer is the user's by link or external id. A
+	// Own says that the customer is the user's by a link or external id. A
 	// purchase can be the user's while its customer is not.
 	Own bool
+	// ByEmail says that it is so by a verified e-mail alone.
+	ByEmail bool
 	// Shared says that a purchase under this customer belongs to someone else.
 	Shared bool
 }

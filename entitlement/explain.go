@@ -25,6 +25,7 @@ const (
 	SourceLink       Source = "link"
 	SourceMetadata   Source = "metadata"
 	SourceExternalID Source = "externalId"
+	SourceEmail      Source = "email"
 	SourceOperator   Source = "operator"
 )
 
@@ -237,6 +238,8 @@ func (x *explainer) source(customer, metadata string) Source {
 		return SourceLink
 	case metadata == x.a.User:
 		return SourceMetadata
+	case slices.ContainsFunc(x.a.Customers, func(c HeldCustomer) bool { return c.ID == customer && c.ByEmail }):
+		return SourceEmail
 	}
 	return SourceExternalID
 }

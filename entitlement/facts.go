@@ -3,7 +3,10 @@
 // nothing, so everything in it can be tested as a table.
 package entitlement
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Version orders the states of one Polar object. The row's own time decides;
 // AsOf, the moment at which the state was told, only breaks ties.
@@ -179,15 +182,10 @@ type Pass struct {
 
 // Owner answers whose a purchase is, in the order of what proves most: the
 // operator's link of the customer, authentic metadata of the purchase, the
-// customer's external id. Empty when nobody owns it yet.
-func Owner(link, metadata, external string) string {
-	switch {
-	case link != "":
-		return link
-	case metadata != "":
-		return metadata
-	}
-	return external
+// customer's external id, a link of the customer by a verified e-mail. Empty when
+// nobody owns it yet.
+func Owner(link, metadata, external, byEmail string) string {
+	return cmp.Or(link, metadata, external, byEmail)
 }
 
 func first(times ...time.Time) time.Time {

@@ -8,16 +8,17 @@ import (
 )
 
 func TestOwner(t *testing.T) {
-	for _, c := range []struct{ link, metadata, external, want string }{
-		{"l", "m", "e", "l"},
-		{"l", "", "e", "l"},
-		{"", "m", "e", "m"},
-		{"", "", "e", "e"},
-		{"", "m", "", "m"},
-		{"l", "", "", "l"},
-		{"", "", "", ""},
+	for _, c := range []struct{ link, metadata, external, byEmail, want string }{
+		{"l", "m", "e", "x", "l"},
+		{"l", "", "e", "", "l"},
+		{"", "m", "e", "x", "m"},
+		{"", "", "e", "x", "e"},
+		{"", "m", "", "x", "m"},
+		{"l", "", "", "x", "l"},
+		{"", "", "", "x", "x"},
+		{"", "", "", "", ""},
 	} {
-		if got := ent.Owner(c.link, c.metadata, c.external); got != c.want {
+		if got := ent.Owner(c.link, c.metadata, c.external, c.byEmail); got != c.want {
 			t.Errorf("%+v: %q", c, got)
 		}
 	}

@@ -135,10 +135,14 @@ func (g *Gateway) facts(asOf time.Time, read ...func(*reader) error) (_ *cache.F
 }
 
 func (g *Gateway) newReader(keys *cache.Keys, asOf time.Time, facts *cache.Facts) reader {
-	return reader{
+	r := reader{
 		asOf: asOf, latest: g.Now().Add(farFuture), facts: facts,
 		user: func(m polar.Metadata) string { return markedUser(keys.Marks, m[MarkField]) },
 	}
+	if g.linkEmail {
+		r.digest = func(address string) cache.EmailDigest { return emailDigest(keys, address) }
+	}
+	return r
 }
 
 // each reads all items of a page.

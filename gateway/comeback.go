@@ -268,7 +268,7 @@ func (g *Gateway) checkoutUser(held *cache.Checkout, c *polar.CheckoutSession) (
 	if err != nil {
 		return "", err
 	}
-	return entitlement.Owner(held.User, markedUser(keys.Marks, c.Metadata[MarkField]), c.ExternalCustomerID), nil
+	return entitlement.Owner(held.User, markedUser(keys.Marks, c.Metadata[MarkField]), c.ExternalCustomerID, ""), nil
 }
 
 // readOrders reads what a checkout has sold.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -220,16 +219,6 @@ func (g *Gateway) completeCustomer(ctx context.Context, v *Visitor) (string, err
 		}
 	}
 	return "", nil
-}
-
-// sameEmail compares without regard to the case of ASCII letters. Other letters
-// are told apart: folding them takes one person for another.
-func sameEmail(a, b string) bool {
-	if a == b {
-		return true
-	}
-	ascii := func(s string) bool { return strings.IndexFunc(s, func(c rune) bool { return c > '~' }) < 0 }
-	return ascii(a) && ascii(b) && strings.EqualFold(a, b)
 }
 
 // checkCustomer asks what has become of a customer that Polar refuses to know,

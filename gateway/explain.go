@@ -15,6 +15,9 @@ type Explanation struct {
 	// AsksPolar says that a gate would ask Polar before it refuses: the
 	// decision may rest on what has not been heard yet.
 	AsksPolar bool
+	// EmailTaken is a customer with the user's verified e-mail that is another
+	// user's, empty if none is known: e-mails are not kept.
+	EmailTaken string
 }
 
 // Explain decides as a gate does that demands one of the plans, or any if none
@@ -36,7 +39,7 @@ func (g *Gateway) Explain(user string, at time.Time, plans ...string) (Explanati
 	if err != nil {
 		return Explanation{}, err
 	}
-	e := Explanation{User: user, Known: account.Known(), At: at}
+	e := Explanation{User: user, Known: account.Known(), At: at, EmailTaken: g.contested.of(user)}
 	if at.IsZero() {
 		e.At = g.Now()
 	}

@@ -17,6 +17,10 @@ import (
 // maxWord is the longest status that is kept.
 const maxWord = 64
 
+// statusUnreadable stands for a state that could not be read, and decides as
+// any that this version does not know.
+const statusUnreadable entitlement.Status = "unreadable"
+
 // errMalformed says that an object lacks what every object of Polar has.
 var errMalformed = errors.New("malformed object")
 
@@ -27,8 +31,10 @@ type reader struct {
 	// future would shut out everything that comes after it.
 	latest time.Time
 	// user tells whom authentic metadata names, or "".
-	user  func(polar.Metadata) string
-	facts *cache.Facts
+	user func(polar.Metadata) string
+	// digest stands for an e-mail. Nil: nothing of e-mails is kept.
+	digest func(string) cache.EmailDigest
+	facts  *cache.Facts
 }
 
 // readers of one item, be it the data of an event or read from a list.
@@ -90,14 +96,19 @@ func (r *reader) version(what string, row polar.Row) (entitlement.Version, error
 	if err := checkIDs(what, row.ID); err != nil {
 		return entitlement.Version{}, err
 	}
-	at := row.CreatedAt
+	at, ok := r.rowTime(row)
+	if !ok {
+		return entitlement.Version{}, fmt.Errorf("%w: %s: created_at or modified_at is missing or out of range", errMalformed, what)
+	}
+	return entitlement.Version{Row: at, AsOf: moment(r.asOf)}, nil
+}
+
+func (r *reader) rowTime(row polar.Row) (at time.Time, ok bool) {
+	at = row.CreatedAt
 	if row.ModifiedAt != nil {
 		at = *row.ModifiedAt
 	}
-	if at.Year() < 2000 || at.After(r.latest) {
-		return entitlement.Version{}, fmt.Errorf("%w: %s: created_at or modified_at is missing or out of range", errMalformed, what)
-	}
-	return entitlement.Version{Row: moment(at), AsOf: moment(r.asOf)}, nil
+	return moment(at), at.Year() >= 2000 && !at.After(r.latest)
 }
 
 // checkIDs wants ids that can be keys: Polar's are UUIDs.
@@ -142,15 +153,27 @@ func optional(t *time.Time) time.Time {
 	return moment(*t)
 }
 
-// nested takes from a customer inside another object the one thing that can be
-// believed: which external id it has.
+// nested takes from a customer inside another object what can be believed:
+// which external id it has, or else which e-mail it had at the time of its row.
 func (r *reader) nested(c *polar.Nested) {
 	if c == nil {
 		return
 	}
 	r.organization(c.OrganizationID)
-	if c.DeletedAt == nil && c.ExternalID != "" && checkIDs("", c.ID) == nil {
+	if c.DeletedAt != nil || checkIDs("", c.ID) != nil {
+		return
+	}
+	if c.ExternalID != "" {
 		r.facts.Names = append(r.facts.Names, cache.Name{Customer: c.ID, ExternalID: c.ExternalID})
+	} else if at, ok := r.rowTime(c.Row); ok {
+		r.email(c.ID, c.Email, at)
+	}
+}
+
+// email takes the e-mail of a customer that has no external id.
+func (r *reader) email(customer, address string, row time.Time) {
+	if r.digest != nil {
+		r.facts.Emails = append(r.facts.Emails, cache.Email{Customer: customer, Digest: r.digest(address), Row: row})
 	}
 }
 
@@ -172,6 +195,9 @@ func (r *reader) customer(c polar.Customer) error {
 	r.facts.Customers = append(r.facts.Customers, entitlement.Customer{
 		Version: v, ID: c.ID, ExternalID: c.ExternalID, DeletedAt: optional(c.DeletedAt),
 	})
+	if c.ExternalID == "" && c.DeletedAt == nil {
+		r.email(c.ID, c.Email, v.Row)
+	}
 	return nil
 }
 
@@ -186,35 +212,45 @@ func (r *reader) subscription(s polar.Subscription) error {
 	if err := checkOptionalIDs("subscription", s.CheckoutID); err != nil {
 		return err
 	}
-	if s.Status == "" || len(s.Status) > maxWord || s.CurrentPeriodEnd.IsZero() {
-		return fmt.Errorf("%w: subscription: status or current_period_end is missing or malformed", errMalformed)
-	}
 	fact := entitlement.Subscription{
 		Version: v, ID: s.ID, CustomerID: s.CustomerID, ProductID: s.ProductID, CheckoutID: s.CheckoutID,
-		Status: entitlement.Status(s.Status), MetadataUser: r.user(s.Metadata),
-		PeriodStart: moment(s.CurrentPeriodStart), PeriodEnd: moment(s.CurrentPeriodEnd),
-		TrialEnd: optional(s.TrialEnd), CanceledAt: optional(s.CanceledAt),
-		EndsAt: optional(s.EndsAt), EndedAt: optional(s.EndedAt),
-		PastDueAt: optional(s.PastDueAt), PausedAt: optional(s.PausedAt), ResumesAt: optional(s.ResumesAt),
-		CancelAtPeriodEnd: s.CancelAtPeriodEnd, PauseAtPeriodEnd: s.PauseAtPeriodEnd,
-		Seats: s.Seats != nil, Free: s.Free(),
+		MetadataUser: r.user(s.Metadata),
+	}
+	r.nested(s.Customer)
+	if err := checkSubscription(&s); err != nil {
+		// That there is something is known: its user is not told to pay.
+		fact.Status = statusUnreadable
+		r.facts.Subscriptions = append(r.facts.Subscriptions, fact)
+		return err
+	}
+	fact.Status, fact.Seats, fact.Free = entitlement.Status(s.Status), s.Seats != nil, s.Free()
+	fact.PeriodStart, fact.PeriodEnd = moment(s.CurrentPeriodStart), moment(s.CurrentPeriodEnd)
+	fact.TrialEnd, fact.CanceledAt = optional(s.TrialEnd), optional(s.CanceledAt)
+	fact.EndsAt, fact.EndedAt = optional(s.EndsAt), optional(s.EndedAt)
+	fact.PastDueAt, fact.PausedAt, fact.ResumesAt = optional(s.PastDueAt), optional(s.PausedAt), optional(s.ResumesAt)
+	fact.CancelAtPeriodEnd, fact.PauseAtPeriodEnd = s.CancelAtPeriodEnd, s.PauseAtPeriodEnd
+	if p := s.PendingUpdate; p != nil {
+		fact.PendingProductID, fact.PendingAt = p.ProductID, moment(p.AppliesAt)
+	}
+	r.facts.Subscriptions = append(r.facts.Subscriptions, fact)
+	return nil
+}
+
+// checkSubscription checks what a decision rests on.
+func checkSubscription(s *polar.Subscription) error {
+	if s.Status == "" || len(s.Status) > maxWord || s.CurrentPeriodEnd.IsZero() {
+		return fmt.Errorf("%w: subscription: status or current_period_end is missing or malformed", errMalformed)
 	}
 	dates := []*time.Time{
 		&s.CurrentPeriodEnd, s.TrialEnd, s.CanceledAt, s.EndsAt, s.EndedAt, s.PastDueAt, s.PausedAt, s.ResumesAt,
 	}
 	if p := s.PendingUpdate; p != nil {
-		fact.PendingProductID, fact.PendingAt = p.ProductID, moment(p.AppliesAt)
 		dates = append(dates, &p.AppliesAt)
 	}
 	if !s.CurrentPeriodStart.IsZero() {
 		dates = append(dates, &s.CurrentPeriodStart)
 	}
-	if err := checkDates("subscription", dates...); err != nil {
-		return err
-	}
-	r.nested(s.Customer)
-	r.facts.Subscriptions = append(r.facts.Subscriptions, fact)
-	return nil
+	return checkDates("subscription", dates...)
 }
 
 func (r *reader) order(o polar.Order) error {

@@ -35,6 +35,7 @@ type Config struct {
 	Plans          []entitlement.Plan
 	Sales          Sales
 	Syncing        Syncing
+	LinkEmail      bool // a verified e-mail makes a customer a user's
 	Store          *cache.Store
 	Logger         *zap.Logger
 	// Limiter is shared by all gateways with the same access token.
@@ -46,6 +47,8 @@ type Config struct {
 	// OnSync is told of each whole sync, OnGlance of each look between two.
 	// Both may be nil.
 	OnSync, OnGlance func(SyncReport)
+	// OnSyncFailed is told when a sync has failed, again and again.
+	OnSyncFailed func(error)
 	// OnProgress is told how many objects the sync under way has read.
 	OnProgress func(objects int)
 	// OnEndpoint is told when the webhook endpoint's health has changed.
@@ -79,9 +82,13 @@ type Gateway struct {
 	client   *polar.Client                     // nil: no access token
 	limiter  *polar.Limiter                    // of its calls; may be nil
 	sales    Sales
-	logger   *zap.Logger
-	local    func() time.Time
-	sleep    func(context.Context, time.Duration) error
+	// linkEmail says that a verified e-mail makes a customer a user's.
+	linkEmail bool
+	contested contests
+
+	logger *zap.Logger
+	local  func() time.Time
+	sleep  func(context.Context, time.Duration) error
 	// life ends with the gateway, and with it what goes on although nobody
 	// waits for it.
 	life context.Context
@@ -104,6 +111,7 @@ type Gateway struct {
 	onSync, onGlance func(SyncReport)
 	onEndpoint       func(EndpointHealth)
 	onProgress       func(int)
+	onSyncFailed     func(error)
 	onDeadPlans      func([]string)
 	secrets          []string // of webhooks
 	endpoint         struct {
@@ -129,23 +137,25 @@ func New(c Config) (*Gateway, error) {
 			Gateway: c.Name, Server: c.Server, Organization: c.Organization,
 			MarkKey: markKey(c.Name, c.AccessToken),
 		},
-		store:       c.Store,
-		plans:       c.Plans,
-		sales:       c.Sales,
-		syncing:     c.Syncing,
-		onSync:      c.OnSync,
-		onGlance:    c.OnGlance,
-		onEndpoint:  c.OnEndpoint,
-		onProgress:  c.OnProgress,
-		onDeadPlans: c.OnDeadPlans,
-		secrets:     c.WebhookSecrets,
-		sync:        syncer{running: make(chan struct{}, 1), wanted: make(chan struct{}, 1)},
-		lookUps:     lookUps{strangers: pace{most: strangersPerMinute, span: time.Minute}, places: make(chan struct{}, lookUpsAtOnce)},
-		logger:      c.Logger,
-		local:       c.Now,
-		starts:      pace{most: startsPerMinute, span: time.Minute},
-		clockAsked:  pace{most: 1, span: time.Minute},
-		returns:     arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
+		store:        c.Store,
+		plans:        c.Plans,
+		sales:        c.Sales,
+		linkEmail:    c.LinkEmail,
+		syncing:      c.Syncing,
+		onSync:       c.OnSync,
+		onGlance:     c.OnGlance,
+		onEndpoint:   c.OnEndpoint,
+		onProgress:   c.OnProgress,
+		onSyncFailed: c.OnSyncFailed,
+		onDeadPlans:  c.OnDeadPlans,
+		secrets:      c.WebhookSecrets,
+		sync:         syncer{running: make(chan struct{}, 1), wanted: make(chan struct{}, 1)},
+		lookUps:      lookUps{strangers: pace{most: strangersPerMinute, span: time.Minute}, places: make(chan struct{}, lookUpsAtOnce)},
+		logger:       c.Logger,
+		local:        c.Now,
+		starts:       pace{most: startsPerMinute, span: time.Minute},
+		clockAsked:   pace{most: 1, span: time.Minute},
+		returns:      arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
 	}
 	g.life, g.end = context.WithCancel(context.Background())
 	g.rules.Store(&entitlement.Rules{Plans: c.Plans, CanConfirm: c.AccessToken != ""})
@@ -188,14 +198,15 @@ func (g *Gateway) Start() error {
 	if _, err := g.claim(); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(g.life)
+	g.stop = stop
+	g.working.Go(func() { g.forgetEmails(ctx) })
 	if g.client == nil || g.syncing.Off {
 		return nil
 	}
 	if err := g.recallSync(); err != nil {
 		return fmt.Errorf("gateway %s: %w", g.name, err)
 	}
-	ctx, stop := context.WithCancel(g.life)
-	g.stop = stop
 	g.working.Go(func() { g.keepInSync(ctx) })
 	return nil
 }

@@ -26,6 +26,9 @@ func (g *Gateway) glance(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		g.logger.Debug("glance failed", zap.Error(err))
 	}
+	if g.filling() {
+		return // that is no mending
+	}
 	if r := &run.report; r.Missing+r.Wrong > 0 {
 		g.logger.Warn("a glance at Polar has mended the store: webhooks are missed or late",
 			zap.Int("missing", r.Missing), zap.Int("wrong", r.Wrong))
@@ -38,18 +41,23 @@ func (g *Gateway) glance(ctx context.Context) {
 func (g *Gateway) glanceAt(ctx context.Context, run *syncRun) (err error) {
 	defer g.survive(&err)
 	client := g.background()
+	overdue := g.overduePage()
 	for _, look := range []struct {
 		filter  polar.SubscriptionFilter
 		sorting string
+		page    int
 	}{
-		{polar.SubscriptionFilter{Status: current}, "-started_at"},
-		{polar.SubscriptionFilter{Status: []string{"canceled", "unpaid"}}, "-ended_at"},
-		{polar.SubscriptionFilter{Status: []string{"past_due"}}, "-started_at"},
-		{polar.SubscriptionFilter{Status: []string{"active", "trialing"}}, "current_period_end"},
+		{polar.SubscriptionFilter{Status: current}, "-started_at", 1},
+		{polar.SubscriptionFilter{Status: []string{"canceled", "unpaid"}}, "-ended_at", 1},
+		{polar.SubscriptionFilter{Status: []string{"past_due"}}, "-started_at", 1},
+		{polar.SubscriptionFilter{Status: []string{"active", "trialing"}}, "current_period_end", overdue},
 	} {
-		p, err := client.ListSubscriptions(ctx, look.filter, paging(1, look.sorting))
+		p, err := client.ListSubscriptions(ctx, look.filter, paging(look.page, look.sorting))
 		if err != nil {
 			return err
+		}
+		if look.sorting == "current_period_end" {
+			g.overdueFrom(overdue, &p)
 		}
 		lately := endedSince(p.Items, g.Now().Add(-g.longestGrace()-endedTold))
 		if err := g.mend(ctx, run, p.AsOf, each(lately, (*reader).subscription)...); err != nil {
@@ -75,6 +83,24 @@ func (g *Gateway) glanceAt(ctx context.Context, run *syncRun) (err error) {
 		}
 	}
 	return nil
+}
+
+// overduePage is the page of the subscriptions that are due, the longest due
+// first. Some can be due for ever: page by page, they do not hide the others.
+func (g *Gateway) overduePage() int {
+	g.sync.mu.Lock()
+	defer g.sync.mu.Unlock()
+	return g.sync.overdue + 1
+}
+
+// overdueFrom goes on to the next page while all of this one are due.
+func (g *Gateway) overdueFrom(page int, p *polar.Page[polar.Subscription]) {
+	g.sync.mu.Lock()
+	defer g.sync.mu.Unlock()
+	g.sync.overdue = 0
+	if n := len(p.Items); n == pageSize && page < p.MaxPage && p.Items[n-1].CurrentPeriodEnd.Before(g.Now()) {
+		g.sync.overdue = page
+	}
 }
 
 // glanced takes a page, if the access token may read it.

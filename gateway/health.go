@@ -28,7 +28,7 @@ const (
 	EndpointFormat EndpointProblem = "format"
 	// EndpointEvents: it does not send every type that decides.
 	EndpointEvents EndpointProblem = "events"
-	// EndpointFailing: deliveries have failed lately.
+	// EndpointFailing: events have not arrived lately.
 	EndpointFailing EndpointProblem = "failing"
 )
 
@@ -44,7 +44,7 @@ type EndpointHealth struct {
 	Problem EndpointProblem
 	// Lacking are the event types that it should send and does not.
 	Lacking []string
-	// Failed counts deliveries that failed within the last hour.
+	// Failed counts events of the last hour whose last delivery failed.
 	Failed int
 }
 
@@ -104,20 +104,23 @@ func (g *Gateway) readEndpoint(ctx context.Context) (EndpointHealth, error) {
 	list := func(ctx context.Context, _ struct{}, p polar.Paging) (polar.Page[polar.WebhookEndpoint], error) {
 		return g.background().ListWebhookEndpoints(ctx, p)
 	}
+	var best *polar.WebhookEndpoint
 	for page, err := range polar.Pages(ctx, list, struct{}{}, polar.Paging{}) {
 		if err != nil {
 			return h, err
 		}
 		for i := range page.Items {
-			e := &page.Items[i]
-			if !g.ourSecret(string(e.Secret)) {
-				continue
+			// Of several, one that is enabled is the one that counts.
+			if e := &page.Items[i]; g.ourSecret(string(e.Secret)) && (best == nil || e.Enabled && !best.Enabled) {
+				best = e
 			}
-			h.URL = e.URL
-			return h, g.judge(ctx, &h, e)
 		}
 	}
-	return h, nil
+	if best == nil {
+		return h, nil
+	}
+	h.URL = best.URL
+	return h, g.judge(ctx, &h, best)
 }
 
 // judge says what is wrong with our endpoint.
@@ -127,14 +130,21 @@ func (g *Gateway) judge(ctx context.Context, h *EndpointHealth, e *polar.Webhook
 			h.Lacking = append(h.Lacking, kind) // older endpoints cannot have the newest type
 		}
 	}
-	failed := false
 	deliveries, err := g.background().ListDeliveries(ctx, polar.DeliveryFilter{
-		EndpointID: e.ID, Start: h.Checked.Add(-failingSince), Succeeded: &failed,
+		EndpointID: e.ID, Start: h.Checked.Add(-failingSince),
 	}, polar.Paging{Limit: pageSize})
 	if err != nil {
 		return err
 	}
-	h.Failed = len(deliveries.Items)
+	// Newest first. Polar tries again: an event that has arrived is fine.
+	tried := make(map[string]bool)
+	for i := range deliveries.Items {
+		d := &deliveries.Items[i]
+		if !tried[d.Event.ID] && !d.Succeeded {
+			h.Failed++
+		}
+		tried[d.Event.ID] = true
+	}
 	switch {
 	case !e.Enabled:
 		h.Problem = EndpointDisabled

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -44,6 +45,31 @@ type lookUps struct {
 	mu    sync.Mutex
 	last  map[string]lookUp
 	swept time.Time
+	under map[string]struct{} // way: who has a place
+}
+
+func (l *lookUps) enter(user string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.under == nil {
+		l.under = make(map[string]struct{}, lookUpsAtOnce)
+	}
+	l.under[user] = struct{}{}
+}
+
+func (l *lookUps) leave(user string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.under, user)
+	<-l.places
+}
+
+// has says whether a user's look-up is under way, and does not wait for others.
+func (l *lookUps) has(user string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ok := l.under[user]
+	return ok
 }
 
 // lookUp is the last one of a user.
@@ -79,12 +105,23 @@ func (l *lookUps) note(user string, done lookUp) {
 // cannot be had in time is unavailable, which is no word about paying; limits
 // says that it was for our own limits, and not for Polar.
 func (g *Gateway) Confirm(ctx context.Context, a *entitlement.Account, q entitlement.Requirement, d entitlement.Decision) (fresh *entitlement.Account, _ entitlement.Decision, limits bool) {
-	if d.Allowed || g.client == nil {
+	return g.ConfirmOf(ctx, Visitor{User: a.User}, a, q, d)
+}
+
+// ConfirmOf is Confirm for somebody whose token was verified: see AccountOf.
+func (g *Gateway) ConfirmOf(ctx context.Context, v Visitor, a *entitlement.Account, q entitlement.Requirement, d entitlement.Decision) (fresh *entitlement.Account, _ entitlement.Decision, limits bool) {
+	if g.client == nil {
 		return a, d, false
 	}
 	why := g.doubts(a, &d)
-	if why == (doubt{}) {
+	if d.Allowed || why == (doubt{}) {
+		if why.over && d.Reason == entitlement.ReasonBenefit && !within(g.lookUps.of(a.User).at, g.local(), lookUpPause) {
+			g.beginLookUp(a, why) // what the grant belongs to: nobody waits for that
+		}
 		return a, d, false
+	}
+	if why.stranger && g.proves(&v) {
+		why.email = v.Email
 	}
 	unknown := entitlement.Unavailable()
 	if d.HTTPStatus == unknown.HTTPStatus {
@@ -100,7 +137,7 @@ func (g *Gateway) Confirm(ctx context.Context, a *entitlement.Account, q entitle
 	if err := g.awaitLookUp(ctx, a, why); err != nil {
 		return a, unknown, ownLimit(err)
 	}
-	fresh, err := g.Account(a.User)
+	fresh, err := g.AccountOf(v)
 	if err != nil {
 		return a, unknown, false
 	}
@@ -113,10 +150,7 @@ func (g *Gateway) Confirm(ctx context.Context, a *entitlement.Account, q entitle
 // awaitLookUp looks a user up, once for all requests of the user, and waits for
 // it as long as a request may wait. The look-up itself goes on.
 func (g *Gateway) awaitLookUp(ctx context.Context, a *entitlement.Account, why doubt) error {
-	asked := g.lookUps.flight.DoChan(a.User, func() (_ any, err error) {
-		defer g.survive(&err)
-		return nil, g.lookUpInTurn(a, why)
-	})
+	asked := g.beginLookUp(a, why)
 	patience := time.NewTimer(lookUpPatience)
 	defer patience.Stop()
 	select {
@@ -126,10 +160,17 @@ func (g *Gateway) awaitLookUp(ctx context.Context, a *entitlement.Account, why d
 		return ctx.Err()
 	case <-patience.C:
 	}
-	if g.limiter != nil && g.limiter.Crowded() {
+	if !g.lookUps.has(a.User) || g.limiter != nil && g.limiter.Crowded() {
 		return errCrowded
 	}
 	return polar.ErrTimeout
+}
+
+func (g *Gateway) beginLookUp(a *entitlement.Account, why doubt) <-chan singleflight.Result {
+	return g.lookUps.flight.DoChan(a.User, func() (_ any, err error) {
+		defer g.survive(&err)
+		return nil, g.lookUpInTurn(a, why)
+	})
 }
 
 // lookUpInTurn looks a user up when there is a place for it.
@@ -146,7 +187,8 @@ func (g *Gateway) lookUpInTurn(a *entitlement.Account, why doubt) error {
 	}
 	select {
 	case g.lookUps.places <- struct{}{}:
-		defer func() { <-g.lookUps.places }()
+		defer g.lookUps.leave(a.User)
+		g.lookUps.enter(a.User)
 	case <-ctx.Done():
 		return errCrowded
 	}
@@ -168,6 +210,8 @@ type doubt struct {
 	stranger bool // nothing was read of anybody yet: ask for everything
 	bought   bool // a checkout was opened lately: ask for what carries our mark
 	over     bool // a period, trial or grace is over: ask for what we hold
+	// email is a stranger's verified e-mail, which can make customers theirs.
+	email string
 }
 
 // doubts says whether a refusal is worth asking Polar about. Free users who
@@ -232,8 +276,13 @@ func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doub
 		read(polar.SubscriptionFilter{ExternalCustomerID: a.User}, polar.OrderFilter{ExternalCustomerID: a.User})
 	}
 	if why.stranger || why.bought {
-		marked := map[string]string{MarkField: mark(g.owner.MarkKey, a.User)}
-		read(polar.SubscriptionFilter{Metadata: marked}, polar.OrderFilter{Metadata: marked})
+		for _, key := range g.markKeys() {
+			marked := map[string]string{MarkField: mark(key, a.User)}
+			read(polar.SubscriptionFilter{Metadata: marked}, polar.OrderFilter{Metadata: marked})
+		}
+	}
+	if why.email != "" {
+		group.Go(func() error { return g.readByEmail(inner, why.email) })
 	}
 	if why.over {
 		for s := range a.CurrentSubscriptions() {
@@ -242,9 +291,10 @@ func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doub
 			group.Go(func() error { return g.readSubscription(inner, s.ID) })
 		}
 		for i := range a.Grants {
-			if id := a.Grants[i].SubscriptionID; id != "" && a.Orphan(i) {
-				group.Go(func() error { return g.readSubscription(inner, id) })
+			if !a.Orphan(i) {
+				continue
 			}
+			group.Go(func() error { return g.readParent(inner, &a.Grants[i]) })
 		}
 	}
 	if g.usesBenefits() {
@@ -255,6 +305,25 @@ func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doub
 		}
 	}
 	return group.Wait()
+}
+
+// maxMarkKeys bounds what a look-up asks for: two requests for each.
+const maxMarkKeys = 4
+
+// markKeys are the keys that can have marked a checkout that is under way: that
+// of the access token, and those of tokens before it.
+func (g *Gateway) markKeys() [][]byte {
+	keys := [][]byte{g.owner.MarkKey}
+	claimed, err := g.claim()
+	if err != nil {
+		return keys
+	}
+	for _, key := range claimed.Marks {
+		if len(keys) < maxMarkKeys && !bytes.Equal(key, g.owner.MarkKey) && !bytes.Equal(key, claimed.Random) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func (g *Gateway) usesBenefits() bool {
@@ -272,6 +341,19 @@ func (g *Gateway) readSubscription(ctx context.Context, id string) error {
 		return err
 	}
 	return g.learn(ctx, a.AsOf, func(r *reader) error { return r.subscription(a.Item) })
+}
+
+// readParent reads what a grant belongs to. That Polar does not know it is no
+// answer about the user.
+func (g *Gateway) readParent(ctx context.Context, grant *entitlement.Grant) error {
+	read, asOf, err := g.parentOf(ctx, g.client.Prompt(), grant)
+	if err != nil && (absent(err) || errors.Is(err, polar.ErrScope)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return g.learn(ctx, asOf, read)
 }
 
 func (g *Gateway) readSubscriptions(ctx context.Context, f polar.SubscriptionFilter) error {

@@ -74,7 +74,8 @@ func TestUnreadableObjects(t *testing.T) {
 	}
 	s.confirms(grace, "pro", true, entitlement.ReasonActive)
 	s.confirms("usr_nobody", "pro", false, entitlement.ReasonNoSubscription)
-	s.confirms(ada, "pro", false, entitlement.ReasonUnavailable)
+	s.confirms(ada, "pro", false, entitlement.ReasonUnknownStatus)
+	s.box.Advance(time.Minute)
 	broken.Store(false)
 	if r := s.sync(); r.Unreadable != 0 || r.Wrong == 0 {
 		t.Errorf("%+v", r)
@@ -119,7 +120,7 @@ func TestOwnLimits(t *testing.T) {
 		t.Errorf("%+v, limits %v", d, limits)
 	}
 	s.box.Advance(time.Minute)
-	usedUp(10) // it takes longer than a request waits
+	usedUp(20) // it takes longer than a request waits
 	place := make(chan struct{})
 	s.sleeps = func(d time.Duration) error { <-place; s.box.Advance(d); return nil }
 	if d, limits := confirm(ada); d.Reason != entitlement.ReasonUnavailable || !limits {

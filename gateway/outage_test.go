@@ -155,6 +155,7 @@ func TestADayWithoutPolar(t *testing.T) {
 				s.tries()
 			}
 			if hour == 12 {
+				s.g.rememberSync() // as Stop does
 				s.reopens(s.g.store.Path())
 				begin()
 			}

@@ -373,8 +373,8 @@ func isSlash(c byte) bool { return c == '/' || c == '\\' }
 
 // foldPath folds letter case so that two spellings that differ only in case
 // (Unicode simple folding) become the same string. ASCII letters become lower
-// case, and so do ſ and the Kelvin sign, which fold to ASCII. Bytes that are
-// not UTF-8 stay.
+// case, and so do ſ, the Kelvin sign and Turkish i's, which some case mapping
+// takes to ASCII. Bytes that are not UTF-8 stay.
 func foldPath(s string) string {
 	i := 0
 	for i < len(s) && s[i] < utf8.RuneSelf && (s[i] < 'A' || s[i] > 'Z') {
@@ -399,6 +399,9 @@ func foldPath(s string) string {
 // foldRune returns the smallest rune that differs from r only in case, and
 // lower case for ASCII. The smallest is never longer in UTF-8.
 func foldRune(r rune) rune {
+	if r == 'İ' || r == 'ı' {
+		return 'i' // simple folding keeps them apart, lower and upper case do not
+	}
 	least := r
 	if r >= utf8.RuneSelf {
 		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {

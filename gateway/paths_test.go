@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"pgregory.net/rapid"
 )
@@ -55,6 +56,8 @@ func TestCaseFolding(t *testing.T) {
 		{"/basic/*", "/ba%C5%BFic/x"},    // long s
 		{"/basic/*", "/baſic/x"},         //
 		{"/kit/*", "/%E2%84%AAit"},       // Kelvin sign
+		{"/kit/*", "/K%C4%B0T"},          // dotted capital i
+		{"/kit/*", "/k%C4%B1t/x"},        // dotless small i
 		{"/baſic/*", "/BASIC"},           // the rule is folded too
 		{"/Straße/*", "/STRA%E1%BA%9EE"}, // capital sharp s
 		{"/Ω/*", "/%E2%84%A6/x"},         // Ohm sign
@@ -62,6 +65,22 @@ func TestCaseFolding(t *testing.T) {
 	} {
 		if rs := mustRead(t, tc.raw); !mustRules(t, tc.rule).CoversAny(rs) {
 			t.Errorf("%q is not under %q; its readings are %q", tc.raw, tc.rule, rs.All())
+		}
+	}
+}
+
+// TestCaseFoldingOfEveryLetter: whichever way an app folds case, a letter and its
+// relatives are one to a rule.
+func TestCaseFoldingOfEveryLetter(t *testing.T) {
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		want := foldPath(string(r))
+		for _, other := range []rune{unicode.ToLower(r), unicode.ToUpper(r), unicode.ToTitle(r), unicode.SimpleFold(r)} {
+			if got := foldPath(string(other)); got != want {
+				t.Errorf("%U is %q and its relative %U is %q", r, want, other, got)
+			}
+		}
+		if len(want) > len(string(r)) {
+			t.Errorf("%U becomes longer", r)
 		}
 	}
 }

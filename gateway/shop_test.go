@@ -890,7 +890,7 @@ func TestPolarsClock(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
-	s := newShop(t, box.Options{}).connect()
+	s := newShop(t, box.Options{}, func(c *Config) { c.Syncing.Off = true }).connect()
 	if err := s.g.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/polar"
@@ -19,8 +20,8 @@ import (
 
 // Syncing is how the gateway keeps itself in sync with Polar.
 type Syncing struct {
-	// Off leaves everything to webhooks and returning buyers: nothing is read
-	// on schedule, and nobody is looked up.
+	// Off leaves everything to webhooks, returning buyers and look-ups: nothing
+	// is read on schedule, and who was never heard of is not looked up.
 	Off bool
 	// Every is the shortest time between two whole syncs.
 	Every time.Duration
@@ -49,9 +50,13 @@ type SyncReport struct {
 	// such a sync nobody is told that something ended unless Polar says so of
 	// that very user.
 	Unreadable int `json:"unreadable"`
-	// Benefits and Grace say what it has read for: grants, and what has ended
-	// within the longest grace.
+	// Partial: it was interrupted, and read the rest after a restart. What
+	// happened meanwhile is read by the next one, at once.
+	Partial bool `json:"partial,omitempty"`
+	// Benefits, Emails and Grace say what it has read for: grants, customers'
+	// e-mails, and what has ended within the longest grace.
 	Benefits bool          `json:"benefits"`
+	Emails   bool          `json:"emails"`
 	Grace    time.Duration `json:"grace"`
 }
 
@@ -65,12 +70,14 @@ const (
 type syncer struct {
 	running chan struct{} // has a place for the one that runs
 	wanted  chan struct{} // has a place for the wish for one
-	whole   atomic.Bool   // all that Polar has was read once
+	whole   atomic.Bool   // all that Polar has was read, and its news since
+	shared  singleflight.Group
 
 	mu       sync.Mutex
+	glanced  time.Time  // when the last glance was, by this machine's clock
+	overdue  int        // the page of periods that are over that it was at
 	hurried  time.Time  // when a wish was last granted, by this machine's clock
 	last     SyncReport // the last whole one; zero Began: none yet
-	written  time.Time  // the Began of the one that the store remembers
 	progress *syncRun   // nil: none is running
 	failed   error      // why the last one failed, nil if it did not
 	failures int
@@ -140,12 +147,26 @@ func (g *Gateway) keepInSync(ctx context.Context) {
 				_, _ = g.Sync(ctx) // it is logged, and tried again
 			}
 		case <-timer.C:
+			g.glanceWhenDue(ctx) // before a sync too: it can take long
 			if due <= glanceEvery {
 				_, _ = g.Sync(ctx)
-			} else if g.breaker.allows(g.local()) {
-				g.glance(ctx)
 			}
 		}
+	}
+}
+
+// glanceWhenDue is called between whatever else is read.
+func (g *Gateway) glanceWhenDue(ctx context.Context) {
+	s := &g.sync
+	s.mu.Lock()
+	now := g.local()
+	due := !within(s.glanced, now, glanceEvery) && g.breaker.allows(now)
+	if due {
+		s.glanced = now
+	}
+	s.mu.Unlock()
+	if due {
+		g.glance(ctx)
 	}
 }
 
@@ -181,16 +202,27 @@ func (g *Gateway) survive(err *error) {
 	}
 }
 
+// syncMemory is what the store remembers of syncs.
+type syncMemory struct {
+	SyncReport
+	// Stopped is when the gateway ended: until then it heard webhooks.
+	Stopped time.Time `json:"stopped,omitzero"`
+}
+
+// maxDeaf is how long a gateway can be away and have missed nothing: Polar
+// sends a webhook again for at least 17 minutes.
+const maxDeaf = 15 * time.Minute
+
 // rememberSync writes when the last sync was, at the end of the gateway: a sync
 // that mends nothing writes nothing by itself.
 func (g *Gateway) rememberSync() {
 	g.sync.mu.Lock()
-	last, written := g.sync.last, g.sync.written
+	last := g.sync.last
 	g.sync.mu.Unlock()
-	if last.Began.Equal(written) {
+	if last.Began.IsZero() {
 		return
 	}
-	raw, err := json.Marshal(last)
+	raw, err := json.Marshal(syncMemory{last, g.Now()})
 	if err == nil {
 		// The gateway's own time is over, so this has a time of its own.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -211,21 +243,25 @@ func (g *Gateway) recallSync() error {
 	if err != nil {
 		return err
 	}
-	var last SyncReport
-	if raw != nil && json.Unmarshal(raw, &last) != nil {
-		last = SyncReport{} // an older version wrote it: sync anew
+	var m syncMemory
+	if raw != nil && json.Unmarshal(raw, &m) != nil {
+		m = syncMemory{} // an older version wrote it: sync anew
 	}
+	last, deaf := m.SyncReport, g.Now().Sub(latest(m.Ended, m.Stopped))
 	g.sync.mu.Lock()
 	defer g.sync.mu.Unlock()
-	g.sync.written = last.Began
 	if kept, ok := g.store.Kept(noteSynced).(SyncReport); ok { // by the configuration before
-		last = kept
+		last, deaf = kept, 0
 	}
-	if g.usesBenefits() && !last.Benefits || g.longestGrace() > last.Grace {
+	last.Emails = last.Emails && g.linkEmail // else they are about to be forgotten
+	if g.usesBenefits() && !last.Benefits || g.linkEmail && !last.Emails || g.longestGrace() > last.Grace {
 		return nil // this configuration needs more than was read
 	}
 	g.sync.last = last
 	g.confirmed(&last)
+	if deaf > maxDeaf {
+		g.sync.whole.Store(false) // who has bought meanwhile is not known
+	}
 	return nil
 }
 
@@ -235,7 +271,7 @@ func (g *Gateway) confirmed(r *SyncReport) {
 		return
 	}
 	g.sync.whole.Store(true)
-	if r.Unreadable > 0 {
+	if r.Unreadable > 0 || r.Partial {
 		return // nearly everything
 	}
 	g.confirmedAt(r.Began)
@@ -257,7 +293,7 @@ func (g *Gateway) untilSync() time.Duration {
 	if s.failures > 0 {
 		return max(g.breaker.wait(now), s.again.Sub(now))
 	}
-	if s.last.Began.IsZero() {
+	if s.last.Began.IsZero() || s.last.Partial || !s.whole.Load() {
 		return 0
 	}
 	return s.last.Ended.Add(g.SyncPeriod(s.last.Objects)).Sub(g.Now())
@@ -292,6 +328,9 @@ func (g *Gateway) Sync(ctx context.Context) (SyncReport, error) {
 			pause := min(time.Second<<min(s.failures, 9), 5*time.Minute)
 			s.again = g.local().Add(pause/2 + rand.N(pause/2))
 			g.logger.Error("sync failed: what is known goes on counting, and it is tried again", zap.Error(err))
+			if g.onSyncFailed != nil {
+				g.onSyncFailed(err)
+			}
 		}
 		return SyncReport{}, err
 	}
@@ -307,7 +346,10 @@ func (g *Gateway) syncOnce(ctx context.Context) (run *syncRun, err error) {
 	}
 	if err == nil && run.resumed {
 		// What happened while it was interrupted is read by a whole one.
-		if run, err = g.newRun(ctx); err == nil {
+		if err = g.endPartial(ctx, run); err == nil {
+			run, err = g.newRun(ctx)
+		}
+		if err == nil {
 			err = g.runSync(ctx, run)
 		}
 	}
@@ -349,7 +391,14 @@ func (g *Gateway) newRun(ctx context.Context) (*syncRun, error) {
 	if err := g.hearClock(ctx, g.background()); err != nil {
 		return nil, err
 	}
-	return &syncRun{Began: g.Now(), local: g.local(), first: !g.synced(), seen: seenIDs{}, skipped: map[string]bool{}}, nil
+	return &syncRun{Began: g.Now(), local: g.local(), first: g.filling(), seen: seenIDs{}, skipped: map[string]bool{}}, nil
+}
+
+// filling says that the first sync is not done yet.
+func (g *Gateway) filling() bool {
+	g.sync.mu.Lock()
+	defer g.sync.mu.Unlock()
+	return g.sync.last.Began.IsZero() || g.sync.last.Partial
 }
 
 func (g *Gateway) runSync(ctx context.Context, run *syncRun) error {
@@ -371,14 +420,22 @@ func (g *Gateway) runSync(ctx context.Context, run *syncRun) error {
 			return fmt.Errorf("sync: %s: %w", step.name, err)
 		}
 		g.breaker.note(nil, g.local())
+		if g.local().Sub(run.local) >= glanceEvery {
+			g.glanceWhenDue(ctx) // who has just bought stands at the end of a list
+		}
 	}
 	if run.resumed {
 		return nil // what was seen is not known
 	}
-	if run.known > 0 { // else nothing proves that this is our organization
-		if err := g.askForGone(ctx, run); err != nil {
-			return fmt.Errorf("sync: asking for what is gone: %w", err)
+	if run.known == 0 { // nothing proves that this is our organization
+		if err := g.proveOurs(ctx, run.Began); err != nil {
+			return fmt.Errorf("sync: %w", err)
 		}
+	} else if err := g.askForGone(ctx, run); err != nil {
+		return fmt.Errorf("sync: asking for what is gone: %w", err)
+	}
+	if err := g.askForParents(ctx, run); err != nil {
+		return fmt.Errorf("sync: asking for what grants belong to: %w", err)
 	}
 	return g.endSync(ctx, run)
 }
@@ -401,7 +458,7 @@ func (g *Gateway) takePage(ctx context.Context, run *syncRun, facts *cache.Facts
 	if facts == nil {
 		return nil
 	}
-	facts.Sweep = true
+	facts.Sweep, facts.Expired = true, g.expired()
 	if run.first {
 		raw, err := json.Marshal(run)
 		if err != nil {
@@ -425,15 +482,38 @@ func (g *Gateway) takePage(ctx context.Context, run *syncRun, facts *cache.Facts
 	return nil
 }
 
+// errStrange says that Polar knows nothing of all that is held.
+var errStrange = errors.New("nothing of what is held here is known to Polar: check access_token, and whether it is of production or sandbox; the store may be another organization's")
+
 // errForeign says that Polar answers for another organization than the store's.
 var errForeign = errors.New("another organization's facts: check access_token and organization_id")
+
+// endPartial notes that all was read once, in parts: strangers are strangers.
+func (g *Gateway) endPartial(ctx context.Context, run *syncRun) error {
+	r := run.report
+	r.Began, r.Ended, r.Objects, r.Partial = run.Began, g.Now(), run.Objects, true
+	r.Benefits, r.Emails, r.Grace = g.usesBenefits(), g.linkEmail, g.longestGrace()
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if _, err := g.store.Apply(ctx, &cache.Facts{Notes: map[string][]byte{noteSynced: raw, noteSyncing: nil}}); err != nil {
+		return err
+	}
+	g.sync.mu.Lock()
+	g.sync.last = r
+	g.sync.mu.Unlock()
+	g.confirmed(&r)
+	g.logger.Info("all was read once, with an interruption: a whole sync follows", zap.Int("objects", r.Objects))
+	return nil
+}
 
 // endSync notes a whole sync: from now on what Polar did not tell is not so.
 func (g *Gateway) endSync(ctx context.Context, run *syncRun) error {
 	r := &run.report
 	r.Began, r.Ended, r.Objects = run.Began, g.Now(), run.Objects
 	r.Took = g.local().Sub(run.local)
-	r.Benefits, r.Grace = g.usesBenefits(), g.longestGrace()
+	r.Benefits, r.Emails, r.Grace = g.usesBenefits(), g.linkEmail, g.longestGrace()
 	drift := r.Missing + r.Wrong + r.Extra
 	if run.first || drift > 0 {
 		raw, err := json.Marshal(r)
@@ -444,9 +524,6 @@ func (g *Gateway) endSync(ctx context.Context, run *syncRun) error {
 		if _, err := g.store.Apply(ctx, facts); err != nil {
 			return err
 		}
-		g.sync.mu.Lock()
-		g.sync.written = r.Began
-		g.sync.mu.Unlock()
 	}
 	g.confirmed(r)
 	if r.Unreadable > 0 {
@@ -466,11 +543,15 @@ func (g *Gateway) endSync(ctx context.Context, run *syncRun) error {
 	if err := g.checkEndpoint(ctx); err != nil {
 		g.logger.Warn("the webhook endpoint at Polar could not be looked at", zap.Error(err))
 	}
-	if _, err := g.store.Expire(ctx, g.Now().Add(-g.longestGrace())); err != nil {
+	if _, err := g.store.Expire(ctx, g.expired()); err != nil {
 		g.logger.Warn("what is long over could not be removed", zap.Error(err))
 	}
+	g.forgetEmails(ctx) // the configuration before may have gone on for a moment
 	return nil
 }
+
+// expired is the moment from which the store reckons what is long over.
+func (g *Gateway) expired() time.Time { return g.Now().Add(-g.longestGrace()) }
 
 // background is the client for work that nobody waits for.
 func (g *Gateway) background() *polar.Client { return g.client.Background() }

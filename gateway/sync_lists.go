@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -256,6 +257,87 @@ func (g *Gateway) askForGone(ctx context.Context, run *syncRun) error {
 	return g.askForGoneOthers(ctx, run, missing)
 }
 
+// fewProofs is how many objects are asked for by id, at most, to see whether
+// the organization is the one of the store.
+const fewProofs = 3
+
+// absent says that there is no such object: none of the id, or the id can be
+// none of Polar's.
+func absent(err error) bool {
+	return errors.Is(err, polar.ErrNotFound) || errors.Is(err, polar.ErrInvalid)
+}
+
+// proveOurs asks for some of what is held, as the lists had none of it. Without
+// a proof nothing that Polar does not tell is believed.
+func (g *Gateway) proveOurs(ctx context.Context, began time.Time) error {
+	asked := 0
+	ask := func(v entitlement.Version, get func() error) error {
+		if began.Sub(v.AsOf) < replicaLag {
+			return nil // Polar's replica may not have it yet
+		}
+		err := get()
+		if asked++; err != nil && !absent(err) {
+			return err
+		}
+		if err == nil || asked == fewProofs {
+			return cmp.Or(err, errEnough)
+		}
+		return nil
+	}
+	err := g.store.EachSubscription(ctx, func(s *entitlement.Subscription) error {
+		return ask(s.Version, func() error { _, err := g.background().GetSubscription(ctx, s.ID); return err })
+	})
+	if err == nil {
+		err = g.store.EachCustomer(ctx, func(c *entitlement.Customer) error {
+			return ask(c.Version, func() error { _, err := g.background().GetCustomer(ctx, c.ID); return err })
+		})
+	}
+	switch {
+	case errors.Is(err, errEnough):
+		return nil // one of them is known
+	case err != nil && absent(err), err == nil && asked > 0:
+		return errStrange
+	}
+	return err
+}
+
+// askForParents asks by id for what live grants belong to and is not held, as
+// the lists have nothing of what ended long ago. A grant without its parent
+// opens by itself.
+func (g *Gateway) askForParents(ctx context.Context, run *syncRun) error {
+	if !g.usesBenefits() {
+		return nil
+	}
+	return g.store.EachGrant(ctx, func(grant *entitlement.Grant) error {
+		if !grant.Granted || grant.Revoked || grant.SubscriptionID+grant.OrderID == "" {
+			return nil
+		}
+		if held, err := g.store.HoldsParent(grant); held || err != nil {
+			return err
+		}
+		read, asOf, err := g.parentOf(ctx, g.background(), grant)
+		switch {
+		case err != nil && (absent(err) || errors.Is(err, polar.ErrScope)):
+			return nil
+		case err != nil:
+			return err
+		}
+		return g.mend(ctx, run, asOf, read)
+	})
+}
+
+// parentOf reads what a grant belongs to.
+func (g *Gateway) parentOf(
+	ctx context.Context, client *polar.Client, grant *entitlement.Grant,
+) (read func(*reader) error, asOf time.Time, err error) {
+	if grant.SubscriptionID != "" {
+		a, err := client.GetSubscription(ctx, grant.SubscriptionID)
+		return func(r *reader) error { return r.subscription(a.Item) }, a.AsOf, err
+	}
+	a, err := client.GetOrder(ctx, grant.OrderID)
+	return func(r *reader) error { return r.order(a.Item) }, a.AsOf, err
+}
+
 func (g *Gateway) askForGoneOthers(ctx context.Context, run *syncRun, missing func(entitlement.Version, string) bool) error {
 	err := g.store.EachCustomer(ctx, func(c *entitlement.Customer) error {
 		if !c.DeletedAt.IsZero() || c.Version.Row.IsZero() || !missing(c.Version, c.ID) {
@@ -325,7 +407,7 @@ func (g *Gateway) mend(ctx context.Context, run *syncRun, asOf time.Time, read .
 }
 
 func (g *Gateway) applySweep(ctx context.Context, run *syncRun, facts *cache.Facts) error {
-	facts.Sweep = true
+	facts.Sweep, facts.Expired = true, g.expired()
 	applied, err := g.store.Apply(ctx, facts)
 	if err != nil {
 		return err
@@ -341,7 +423,7 @@ func (g *Gateway) applySweep(ctx context.Context, run *syncRun, facts *cache.Fac
 // gone closes an object that Polar does not know, once it is old enough to be
 // in every list. Any other error is the caller's.
 func (g *Gateway) gone(ctx context.Context, run *syncRun, err error, v entitlement.Version, closing func(*cache.Facts, entitlement.Version)) error {
-	if !errors.Is(err, polar.ErrNotFound) {
+	if !absent(err) {
 		return err
 	}
 	if run.Began.Sub(v.AsOf) < replicaLag {

@@ -228,7 +228,8 @@ func (s *shop) confirms(user, plan string, allowed bool, reason entitlement.Reas
 	if d.Allowed != allowed || d.Reason != reason {
 		s.t.Errorf("%s on %s: %v %s, want %v %s", user, plan, d.Allowed, d.Reason, allowed, reason)
 	}
-	if !d.Allowed && (reason == entitlement.ReasonUnavailable) != (d.HTTPStatus == http.StatusServiceUnavailable) {
+	unknown := reason == entitlement.ReasonUnavailable || reason == entitlement.ReasonUnknownStatus
+	if !d.Allowed && unknown != (d.HTTPStatus == http.StatusServiceUnavailable) {
 		s.t.Errorf("%s is %d", d.Reason, d.HTTPStatus)
 	}
 }

@@ -229,13 +229,16 @@ func (g *Gateway) Show(user string) (Holding, error) {
 	return Holding{Account: account, Links: links}, err
 }
 
-// SyncNow is Sync for somebody who waits. It goes on without them, and ends
-// with the gateway.
+// SyncNow is Sync for somebody who waits, one for all who ask meanwhile. It goes
+// on without them, and ends with the gateway.
 func (g *Gateway) SyncNow(ctx context.Context) (SyncReport, error) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(g.life, cancel)()
-	return g.Sync(ctx)
+	done := g.sync.shared.DoChan("", func() (any, error) { return g.Sync(g.life) })
+	select {
+	case r := <-done:
+		return r.Val.(SyncReport), r.Err
+	case <-ctx.Done():
+		return SyncReport{}, context.Cause(ctx)
+	}
 }
 
 // AskAbout is LookUp for an operator.

@@ -2,9 +2,7 @@ package identity
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -51,11 +49,14 @@ const (
 
 // Block is one `jwt` block of the configuration, with its secrets resolved.
 type Block struct {
-	// Secret is the HMAC key, at least 32 bytes. Exactly one of Secret and PublicKey is set.
+	// Secret is the HMAC key, at least 32 bytes. Exactly one of Secret, PublicKey and
+	// Keys is set.
 	Secret []byte
 	// PublicKey is a PEM text: PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE. RSA keys have
 	// at least 2048 bits; ECDSA keys are on P-256, P-384 or P-521; Ed25519 works too.
 	PublicKey []byte
+	// Keys knows public keys that change. Issuers and Audiences must then be given.
+	Keys KeySource
 	// Algorithms narrows down what the key type allows. Default: all of that.
 	Algorithms []string
 	// Issuers are the accepted values of iss. Empty or the sole entry "any": not checked.
@@ -79,7 +80,8 @@ type Block struct {
 
 // block is a Block that has been checked, in the form that verification needs.
 type block struct {
-	key           any // what the algorithms of parser expect
+	key           any       // what the algorithms of parser expect
+	source        KeySource // of the keys, in place of key; may be nil
 	parser        *jwt.Parser
 	issuers       []string // sorted; nil: not checked
 	audiences     []string // sorted; nil: not checked
@@ -124,6 +126,7 @@ func (b Block) compile() (*block, error) {
 	email := orDefault(b.EmailClaim, "email")
 	return &block{
 		key:           key,
+		source:        b.Keys,
 		parser:        newParser(algorithms),
 		issuers:       issuers,
 		audiences:     audiences,
@@ -149,17 +152,30 @@ func newParser(algorithms []string) *jwt.Parser {
 	)
 }
 
-// parseKey returns the block's key and the algorithms that its type allows.
+// parseKey returns the block's key, if it does not change, and the algorithms that
+// its type allows.
 func (b Block) parseKey() (key any, allowed []string, err error) {
+	given := 0
+	for _, is := range []bool{len(b.Secret) > 0, len(b.PublicKey) > 0, b.Keys != nil} {
+		if is {
+			given++
+		}
+	}
 	switch {
-	case len(b.Secret) > 0 && len(b.PublicKey) > 0:
-		return nil, nil, fmt.Errorf("%w: give either secret or public_key, and a second jwt block for the other", ErrKey)
+	case given > 1:
+		return nil, nil, fmt.Errorf("%w: give either secret or public_key or jwks, and a second jwt block for the other", ErrKey)
 	case len(b.Secret) > 0:
 		return parseSecret(b.Secret)
 	case len(b.PublicKey) > 0:
 		return parsePublicKey(b.PublicKey)
+	case b.Keys != nil:
+		// Who publishes keys may sign for many apps and many tenants with them.
+		if len(b.Issuers) == 0 || len(b.Audiences) == 0 {
+			return nil, nil, fmt.Errorf("%w: jwks needs both: jwt { jwks <url> issuer <iss> audience <aud> }, each on a line of its own; any waives one on purpose, as in audience any", ErrTrust)
+		}
+		return nil, sourceAlgorithms, nil
 	default:
-		return nil, nil, fmt.Errorf("%w: give a secret or a public_key that is not empty", ErrKey)
+		return nil, nil, fmt.Errorf("%w: give a secret or a public_key or a jwks that is not empty", ErrKey)
 	}
 }
 
@@ -214,29 +230,6 @@ func parseDER(der *pem.Block) (key any, err error) {
 		return nil, fmt.Errorf("%w: public_key is damaged, export it again: %w", ErrKey, err)
 	}
 	return key, nil
-}
-
-// keyAlgorithms returns the algorithms that a public key of this type may verify.
-func keyAlgorithms(key any) ([]string, error) {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		if key.N.BitLen() < minRSABits {
-			return nil, fmt.Errorf("%w: RSA keys need at least %d bits, make a longer one", ErrKey, minRSABits)
-		}
-		return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
-	case *ecdsa.PublicKey:
-		switch key.Curve.Params().Name {
-		case "P-256":
-			return []string{"ES256"}, nil
-		case "P-384":
-			return []string{"ES384"}, nil
-		case "P-521":
-			return []string{"ES512"}, nil
-		}
-	case ed25519.PublicKey:
-		return []string{"EdDSA"}, nil
-	}
-	return nil, fmt.Errorf("%w: public_key must be RSA, ECDSA on P-256, P-384 or P-521, or Ed25519", ErrKey)
 }
 
 func chooseAlgorithms(wanted, allowed []string) ([]string, error) {
@@ -296,12 +289,13 @@ func chooseSources(sources []Source) ([]Source, error) {
 }
 
 // checkPrefixes makes sure that no issuer can name its users like those of another.
+// Where issuers are not checked, those of one source of keys count as one.
 // Prefixes that begin with one another are not enough: "a" with user "b1" is "ab"
 // with user "1".
 func checkPrefixes(blocks []*block) error {
 	for i, a := range blocks {
 		for j, b := range blocks[:i] {
-			if slices.Equal(a.issuers, b.issuers) {
+			if slices.Equal(a.issuers, b.issuers) && (a.issuers != nil || a.source == b.source) {
 				continue
 			}
 			// An empty prefix is a prefix of everything.
@@ -313,19 +307,31 @@ func checkPrefixes(blocks []*block) error {
 	return nil
 }
 
-// verify checks the token's signature with the block's key and reads its claims.
-func (b *block) verify(token string, now time.Time) (Identity, error) {
+// verify checks the token's signature with the block's keys and reads its claims.
+func (b *block) verify(ctx context.Context, token string, now time.Time) (verified, error) {
 	claims := jwt.MapClaims{}
-	parsed, err := b.parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return b.key, nil })
+	v, failure := verified{source: b.source}, errSignature
+	parsed, err := b.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
+		if b.source == nil {
+			return b.key, nil
+		}
+		var keys jwt.VerificationKeySet
+		var err error
+		if keys, v.generation, err = b.candidates(ctx, t, claims, now); err != nil {
+			failure = err
+		}
+		return keys, err
+	})
 	if err != nil {
 		// The library's errors can quote the token, so they end here.
-		return Identity{}, errSignature
+		return verified{}, failure
 	}
 	// RFC 7515 4.1.11: who does not understand a critical header must refuse the token.
 	if _, critical := parsed.Header["crit"]; critical {
-		return Identity{}, errCritical
+		return verified{}, errCritical
 	}
-	return b.read(claims, now)
+	v.Identity, err = b.read(claims, now)
+	return v, err
 }
 
 func orDefault(value, fallback string) string {

@@ -3,6 +3,7 @@
 package identity
 
 import (
+	"context"
 	"crypto"
 	"crypto/dsa" //nolint:staticcheck // a key type that must be refused
 	"crypto/ecdsa"
@@ -42,12 +43,12 @@ func TestPublicKeyForms(t *testing.T) {
 	}
 	for name, form := range forms {
 		t.Run(name, func(t *testing.T) {
-			id, err := verifier(t, Block{PublicKey: form}).Identify(bearerHeader(sign(jwt.SigningMethodPS384, rsaKey(), claims())), now)
+			id, err := verifier(t, Block{PublicKey: form}).Identify(context.Background(), bearerHeader(sign(jwt.SigningMethodPS384, rsaKey(), claims())), now)
 			check(t, id, err, "alice", nil)
 		})
 	}
 	token := sign(jwt.SigningMethodEdDSA, edKey(), claims())
-	id, err := verifier(t, Block{PublicKey: pemText("CERTIFICATE", certificate(edKey()))}).Identify(bearerHeader(token), now)
+	id, err := verifier(t, Block{PublicKey: pemText("CERTIFICATE", certificate(edKey()))}).Identify(context.Background(), bearerHeader(token), now)
 	check(t, id, err, "alice", nil)
 }
 
@@ -195,6 +196,6 @@ func TestBlockIsCopied(t *testing.T) {
 	clear(b.Audiences)
 	clear(b.Sources)
 	clear(v.Sources())
-	id, err := v.Identify(map[string][]string{"Cookie": {"session=" + signA("iss", "a", "aud", "b")}}, now)
+	id, err := v.Identify(context.Background(), map[string][]string{"Cookie": {"session=" + signA("iss", "a", "aud", "b")}}, now)
 	check(t, id, err, "alice", nil)
 }

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -47,7 +48,7 @@ func TestTimes(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			v := verifier(t, Block{Secret: secretA, Leeway: test.leeway})
-			id, err := v.Identify(bearerHeader(signA(test.changes...)), now)
+			id, err := v.Identify(context.Background(), bearerHeader(signA(test.changes...)), now)
 			if test.err != nil {
 				check(t, id, err, "", test.err)
 			} else {
@@ -89,7 +90,7 @@ func TestIssuerAndAudience(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			v := verifier(t, Block{Secret: secretA, Issuers: strings.Fields(test.issuers), Audiences: strings.Fields(test.audiences)})
-			id, err := v.Identify(bearerHeader(signA("iss", test.iss, "aud", test.aud)), now)
+			id, err := v.Identify(context.Background(), bearerHeader(signA("iss", test.iss, "aud", test.aud)), now)
 			if test.err != nil {
 				check(t, id, err, "", test.err)
 			} else {
@@ -152,7 +153,7 @@ func TestUserClaim(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			v := verifier(t, Block{Secret: secretA, UserClaim: test.claim, UserPrefix: test.prefix})
-			id, err := v.Identify(bearerHeader(raw(`{"exp":1800003600,`+test.payload+`}`)), now)
+			id, err := v.Identify(context.Background(), bearerHeader(raw(`{"exp":1800003600,`+test.payload+`}`)), now)
 			if test.user == "" {
 				check(t, id, err, "", errUser)
 			} else {
@@ -189,7 +190,7 @@ func TestEmailClaim(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			v := verifier(t, Block{Secret: secretA, EmailClaim: test.claim})
-			id, err := v.Identify(bearerHeader(raw(`{"sub":"alice","exp":1800003600,`+test.payload+`}`)), now)
+			id, err := v.Identify(context.Background(), bearerHeader(raw(`{"sub":"alice","exp":1800003600,`+test.payload+`}`)), now)
 			check(t, id, err, "alice", nil)
 			if id.Email != test.email || id.EmailVerified != test.verified {
 				t.Fatalf("e-mail is %q %v, want %q %v", id.Email, id.EmailVerified, test.email, test.verified)

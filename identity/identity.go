@@ -2,10 +2,12 @@
 // and reads the user from its claims.
 //
 // It knows neither Caddy nor Polar, has no clock and no logger, and no error it
-// returns holds key material or any part of a token.
+// returns holds key material or any part of a token. Keys that change it is given
+// as a KeySource; package jwks has one.
 package identity
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -120,55 +122,70 @@ func lookups(blocks []*block) []lookup {
 // that holds a token decides, also if that token is bad: a client must not become
 // someone else because one of its credentials ran out.
 //
-// The error is ErrMissing, ErrInvalid or ErrExpired, to be tested with errors.Is.
-func (v *Verifier) Identify(h http.Header, now time.Time) (Identity, error) {
+// The error is ErrMissing, ErrInvalid, ErrExpired or ErrUnavailable, to be tested with
+// errors.Is. The context ends a wait for keys, if there is any.
+func (v *Verifier) Identify(ctx context.Context, h http.Header, now time.Time) (Identity, error) {
 	for i := range v.sources {
 		token, err := v.sources[i].source.find(h)
 		if err != nil {
 			return Identity{}, err
 		}
 		if token != "" {
-			return v.identify(i, token, now)
+			return v.identify(ctx, i, token, now)
 		}
 	}
 	return Identity{}, ErrMissing
 }
 
 // identify answers for the token of the i-th source, from memory if possible.
-func (v *Verifier) identify(i int, token string, now time.Time) (Identity, error) {
+func (v *Verifier) identify(ctx context.Context, i int, token string, now time.Time) (Identity, error) {
 	if len(token) > maxToken {
 		return Identity{}, errTooLong
 	}
 	if id, ok := v.memory.recall(i, token, now); ok {
 		return id, nil
 	}
-	id, err := v.sources[i].verify(token, now)
+	good, err := v.sources[i].verify(ctx, token, now)
 	if err != nil {
 		return Identity{}, err
 	}
-	v.memory.remember(i, token, id, now)
-	return id, nil
+	v.memory.remember(i, token, good, now)
+	return good.Identity, nil
 }
 
 // verify tries the token with every block of the source; the first success wins.
-// Of several failures it reports the one that tells most: an expiry before
-// anything else, and a bad claim before a key that does not match.
-func (l *lookup) verify(token string, now time.Time) (Identity, error) {
+// Of several failures it reports the one that tells most.
+func (l *lookup) verify(ctx context.Context, token string, now time.Time) (verified, error) {
 	if !wellFormed(token) {
-		return Identity{}, errMalformed
+		return verified{}, errMalformed
 	}
 	failure := errSignature
 	for _, b := range l.blocks {
-		id, err := b.verify(token, now)
+		good, err := b.verify(ctx, token, now)
 		if err == nil {
-			id.Source = l.source
-			return id, nil
+			good.Source = l.source
+			return good, nil
 		}
-		if errors.Is(failure, errSignature) || errors.Is(err, ErrExpired) {
+		if tells(err) > tells(failure) {
 			failure = err
 		}
 	}
-	return Identity{}, failure
+	return verified{}, failure
+}
+
+// tells ranks failures: an expiry before anything else, as all else was well with
+// that token; then that nobody can tell; and a bad claim before a key that does not
+// match.
+func tells(failure error) int {
+	switch {
+	case errors.Is(failure, ErrExpired):
+		return 3
+	case errors.Is(failure, ErrUnavailable):
+		return 2
+	case errors.Is(failure, errSignature):
+		return 0
+	}
+	return 1
 }
 
 // wellFormed reports whether token is three non-empty segments of the base64url

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -140,14 +141,14 @@ func TestEveryAlgorithm(t *testing.T) {
 			narrow := c.block
 			narrow.Algorithms = []string{c.name}
 			for _, block := range []Block{c.block, narrow} {
-				id, err := verifier(t, block).Identify(bearerHeader(sign(c.method, c.key, claims())), now)
+				id, err := verifier(t, block).Identify(context.Background(), bearerHeader(sign(c.method, c.key, claims())), now)
 				check(t, id, err, "alice", nil)
 				if !id.Expires.Equal(now.Add(time.Hour)) || id.Source != (Source{Header: "Authorization"}) || id.StripToken {
 					t.Fatalf("identity is %+v", id)
 				}
 			}
 			for _, other := range cases {
-				id, err := verifier(t, narrow).Identify(bearerHeader(sign(other.method, other.key, claims())), now)
+				id, err := verifier(t, narrow).Identify(context.Background(), bearerHeader(sign(other.method, other.key, claims())), now)
 				if other.name == c.name {
 					check(t, id, err, "alice", nil)
 				} else {
@@ -177,9 +178,9 @@ func TestForgedAlgorithm(t *testing.T) {
 	v, hmac := verifier(t, Block{PublicKey: key}), verifier(t, Block{Secret: secretA})
 	for name, token := range forged {
 		t.Run(name, func(t *testing.T) {
-			id, err := v.Identify(bearerHeader(token), now)
+			id, err := v.Identify(context.Background(), bearerHeader(token), now)
 			check(t, id, err, "", ErrInvalid)
-			id, err = hmac.Identify(bearerHeader(token), now)
+			id, err = hmac.Identify(context.Background(), bearerHeader(token), now)
 			check(t, id, err, "", ErrInvalid)
 		})
 	}
@@ -221,23 +222,23 @@ func TestMalformedToken(t *testing.T) {
 	v := verifier(t, Block{Secret: secretA})
 	for name, token := range tokens {
 		t.Run(name, func(t *testing.T) {
-			id, err := v.Identify(bearerHeader(token), now)
+			id, err := v.Identify(context.Background(), bearerHeader(token), now)
 			check(t, id, err, "", ErrInvalid)
 		})
 	}
-	id, err := v.Identify(bearerHeader(good), now)
+	id, err := v.Identify(context.Background(), bearerHeader(good), now)
 	check(t, id, err, "alice", nil)
-	id, err = v.Identify(bearerHeader(signA("pad", strings.Repeat("x", 11_000))), now)
+	id, err = v.Identify(context.Background(), bearerHeader(signA("pad", strings.Repeat("x", 11_000))), now)
 	check(t, id, err, "alice", nil)
 }
 
 func TestRotation(t *testing.T) {
 	v := verifier(t, Block{Secret: secretB}, Block{Secret: secretA})
 	for _, token := range []string{signA(), signB()} {
-		id, err := v.Identify(bearerHeader(token), now)
+		id, err := v.Identify(context.Background(), bearerHeader(token), now)
 		check(t, id, err, "alice", nil)
 	}
-	id, err := v.Identify(bearerHeader(sign(jwt.SigningMethodHS256, slices.Concat(secretA, secretB), claims())), now)
+	id, err := v.Identify(context.Background(), bearerHeader(sign(jwt.SigningMethodHS256, slices.Concat(secretA, secretB), claims())), now)
 	check(t, id, err, "", ErrInvalid)
 }
 
@@ -263,7 +264,7 @@ func TestSeveralFailures(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			id, err := v.Identify(bearerHeader(test.token), now)
+			id, err := v.Identify(context.Background(), bearerHeader(test.token), now)
 			check(t, id, err, "", test.want)
 			if errors.Is(err, ErrExpired) && errors.Is(err, ErrInvalid) {
 				t.Fatal("expired and invalid at once")
@@ -299,7 +300,7 @@ func TestBlocksAndSources(t *testing.T) {
 	}
 	for range 2 { // once verified, once remembered
 		for name, test := range tests {
-			id, err := v.Identify(test.header, now)
+			id, err := v.Identify(context.Background(), test.header, now)
 			t.Run(name, func(t *testing.T) {
 				check(t, id, err, test.user, test.err)
 				if id.Source != test.source || id.StripToken != strings.HasPrefix(id.User, "a:") {
@@ -331,7 +332,7 @@ func TestNoSecretsInErrors(t *testing.T) {
 	token := sign(jwt.SigningMethodHS256, secretB, claims("iss", "secret-a-issuer"))
 	v := verifier(t, Block{Secret: secretA, Issuers: []string{"x"}})
 	for _, token := range []string{token, signA("sub", "secret-a\n"), token + ".x", "secret-a", raw("{", `{"alg":"secret-a"}`), raw(`{"secret-a":`)} {
-		_, err := v.Identify(bearerHeader(token), now)
+		_, err := v.Identify(context.Background(), bearerHeader(token), now)
 		told = append(told, err.Error())
 	}
 	var leaks []string
@@ -362,7 +363,7 @@ func TestConcurrentUse(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for i := range 200 {
-				id, err := v.Identify(bearerHeader(tokens[i%len(tokens)]), now)
+				id, err := v.Identify(context.Background(), bearerHeader(tokens[i%len(tokens)]), now)
 				if want := fmt.Sprint("user", i%len(tokens)); err != nil || id.User != want {
 					t.Errorf("user is %q, %v, want %q", id.User, err, want)
 				}
@@ -371,7 +372,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 	v.Close()
-	id, err := v.Identify(bearerHeader(tokens[0]), now)
+	id, err := v.Identify(context.Background(), bearerHeader(tokens[0]), now)
 	check(t, id, err, "user0", nil)
 }
 
@@ -393,7 +394,7 @@ func FuzzIdentify(f *testing.F) {
 			{"X-Token": {auth}},
 			{"Cookie": {cookie, auth}},
 		} {
-			id, err := v.Identify(h, now)
+			id, err := v.Identify(context.Background(), h, now)
 			if err != nil {
 				continue
 			}
@@ -412,7 +413,7 @@ func FuzzIdentify(f *testing.F) {
 func BenchmarkIdentifyRemembered(b *testing.B) {
 	eachKind(b, func(b *testing.B, v *Verifier, h http.Header) {
 		for b.Loop() {
-			if _, err := v.Identify(h, now); err != nil {
+			if _, err := v.Identify(context.Background(), h, now); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -423,7 +424,7 @@ func BenchmarkIdentifyCold(b *testing.B) {
 	eachKind(b, func(b *testing.B, v *Verifier, h http.Header) {
 		token := must(v.sources[0].source.find(h))
 		for b.Loop() {
-			if _, err := v.sources[0].verify(token, now); err != nil {
+			if _, err := v.sources[0].verify(context.Background(), token, now); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -439,7 +440,7 @@ func eachKind(b *testing.B, run func(*testing.B, *Verifier, http.Header)) {
 		b.Run(c.name, func(b *testing.B) {
 			v := verifier(b, c.block)
 			h := bearerHeader(sign(c.method, c.key, claims("email", "alice@example.com", "email_verified", true, "iss", "https://issuer.example.com")))
-			must(v.Identify(h, now))
+			must(v.Identify(context.Background(), h, now))
 			b.ReportAllocs()
 			run(b, v, h)
 		})

@@ -12,14 +12,36 @@ const (
 	// maxMemory bounds the memory, in bytes: some 40,000 tokens of usual size.
 	maxMemory = 32 << 20
 	// entryOverhead is about what an entry costs beside its strings.
-	entryOverhead = 320
+	entryOverhead = 344
 )
 
 // memory remembers verified tokens, so that a signature is checked once and not with
 // every request. Only successes are remembered: nobody can fill it without a key.
-// It belongs to one Verifier and thereby to one set of keys; a reload starts afresh.
+// It belongs to one Verifier and thereby to one set of blocks; a reload starts afresh.
 type memory struct {
-	cache *otter.Cache[memoryKey, Identity]
+	cache *otter.Cache[memoryKey, verified]
+}
+
+// verified is whom a good token speaks for, and what that rests on.
+type verified struct {
+	Identity
+	// source is where the key is from, nil for a key that does not change, and
+	// generation that of its keys when this one was among them.
+	source     KeySource
+	generation uint64
+}
+
+// holds reports whether the token is still good. Past exp the full verification
+// decides, which knows the leeway; and it decides when keys have gone, or are too old.
+func (v *verified) holds(now time.Time) bool {
+	if !now.Before(v.Expires) {
+		return false
+	}
+	if v.source == nil {
+		return true
+	}
+	generation, current := v.source.Generation(now)
+	return current && generation == v.generation
 }
 
 // memoryKey holds the token itself and not a hash: nothing but the very token that
@@ -33,10 +55,10 @@ type memoryKey struct {
 func newMemory(weight uint64) (*memory, error) {
 	// No expiry here: otter's would follow the wall clock, ours follows the given now.
 	// What has expired is not served and gives way to what is in use.
-	cache, err := otter.New(&otter.Options[memoryKey, Identity]{
+	cache, err := otter.New(&otter.Options[memoryKey, verified]{
 		MaximumWeight: weight,
-		Weigher: func(k memoryKey, id Identity) uint32 {
-			return uint32(entryOverhead + len(k.token) + len(id.User) + len(id.Email))
+		Weigher: func(k memoryKey, v verified) uint32 {
+			return uint32(entryOverhead + len(k.token) + len(v.User) + len(v.Email))
 		},
 	})
 	if err != nil {
@@ -45,21 +67,20 @@ func newMemory(weight uint64) (*memory, error) {
 	return &memory{cache: cache}, nil
 }
 
-// recall returns the identity of a remembered token. Past exp it does not: then the
-// full verification decides, which knows the leeway.
+// recall returns the identity of a remembered token that still holds.
 func (m *memory) recall(source int, token string, now time.Time) (Identity, bool) {
-	id, ok := m.cache.GetIfPresent(memoryKey{source, token})
-	if !ok || !now.Before(id.Expires) {
+	v, ok := m.cache.GetIfPresent(memoryKey{source, token})
+	if !ok || !v.holds(now) {
 		return Identity{}, false
 	}
-	return id, true
+	return v.Identity, true
 }
 
 // remember keeps a verified token, unless it lives on its leeway alone. The token is
 // copied because it is a part of a header that would be kept alive with it.
-func (m *memory) remember(source int, token string, id Identity, now time.Time) {
-	if now.Before(id.Expires) {
-		m.cache.Set(memoryKey{source, strings.Clone(token)}, id)
+func (m *memory) remember(source int, token string, v verified, now time.Time) {
+	if now.Before(v.Expires) {
+		m.cache.Set(memoryKey{source, strings.Clone(token)}, v)
 	}
 }
 

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -30,7 +31,7 @@ func TestRememberedTokenExpires(t *testing.T) {
 		{0, nil},
 	}
 	for _, step := range steps {
-		id, err := v.Identify(bearerHeader(token), now.Add(step.after))
+		id, err := v.Identify(context.Background(), bearerHeader(token), now.Add(step.after))
 		if step.err != nil {
 			check(t, id, err, "", step.err)
 		} else {
@@ -48,15 +49,15 @@ func TestRememberedTokenExpires(t *testing.T) {
 func TestMutatedRememberedToken(t *testing.T) {
 	v := verifier(t, Block{Secret: secretA})
 	token := signA()
-	must(v.Identify(bearerHeader(token), now))
+	must(v.Identify(context.Background(), bearerHeader(token), now))
 	for i := range token {
 		c := byte('A')
 		if token[i] == c {
 			c = 'B'
 		}
-		id, err := v.Identify(bearerHeader(token[:i]+string(c)+token[i+1:]), now)
+		id, err := v.Identify(context.Background(), bearerHeader(token[:i]+string(c)+token[i+1:]), now)
 		check(t, id, err, "", ErrInvalid)
-		id, err = v.Identify(bearerHeader(token[:i]), now)
+		id, err = v.Identify(context.Background(), bearerHeader(token[:i]), now)
 		if i > 0 {
 			check(t, id, err, "", ErrInvalid)
 		}
@@ -72,14 +73,14 @@ func TestMemoryIsOfASource(t *testing.T) {
 		Block{Secret: secretA},
 		Block{Secret: secretB, Sources: []Source{{Cookie: "session"}}},
 	)
-	must(v.Identify(bearerHeader(signA()), now))
-	id, err := v.Identify(http.Header{"Cookie": {"session=" + signA()}}, now)
+	must(v.Identify(context.Background(), bearerHeader(signA()), now))
+	id, err := v.Identify(context.Background(), http.Header{"Cookie": {"session=" + signA()}}, now)
 	check(t, id, err, "", ErrInvalid)
 }
 
 func TestMemoryIsOfAVerifier(t *testing.T) {
-	must(verifier(t, Block{Secret: secretA}).Identify(bearerHeader(signA()), now))
-	id, err := verifier(t, Block{Secret: secretB}).Identify(bearerHeader(signA()), now)
+	must(verifier(t, Block{Secret: secretA}).Identify(context.Background(), bearerHeader(signA()), now))
+	id, err := verifier(t, Block{Secret: secretB}).Identify(context.Background(), bearerHeader(signA()), now)
 	check(t, id, err, "", ErrInvalid)
 }
 
@@ -88,7 +89,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	v := must(newVerifier([]Block{{Secret: secretA}}, bound))
 	t.Cleanup(v.Close)
 	for i := range 2000 {
-		id, err := v.Identify(bearerHeader(signA("sub", fmt.Sprint("user", i))), now)
+		id, err := v.Identify(context.Background(), bearerHeader(signA("sub", fmt.Sprint("user", i))), now)
 		check(t, id, err, fmt.Sprint("user", i), nil)
 	}
 	n := remembered(v)
@@ -113,16 +114,16 @@ func TestFailuresAreNotRemembered(t *testing.T) {
 			good[:len(good)-1-i%20],
 			strings.Repeat("x", i),
 		} {
-			if id, err := v.Identify(bearerHeader(token), now); err == nil {
+			if id, err := v.Identify(context.Background(), bearerHeader(token), now); err == nil {
 				t.Fatalf("%+v is accepted", id)
 			}
 		}
 	}
-	must(v.Identify(bearerHeader(signA("iss", "a", "exp", now.Unix()-1)), now)) // on its leeway
+	must(v.Identify(context.Background(), bearerHeader(signA("iss", "a", "exp", now.Unix()-1)), now)) // on its leeway
 	if n := remembered(v); n != 0 {
 		t.Errorf("%d tokens are remembered, want none", n)
 	}
-	must(v.Identify(bearerHeader(good), now))
+	must(v.Identify(context.Background(), bearerHeader(good), now))
 	if n := remembered(v); n != 1 {
 		t.Errorf("%d tokens are remembered, want 1", n)
 	}
@@ -135,9 +136,9 @@ func TestFailuresAreNotRemembered(t *testing.T) {
 func TestRecallDoesNotAllocate(t *testing.T) {
 	v := verifier(t, Block{Secret: secretA, Sources: []Source{{Header: "Authorization"}, {Cookie: "session"}}})
 	for _, h := range []http.Header{bearerHeader(signA()), {"Cookie": {"a=b; session=" + signA()}}} {
-		must(v.Identify(h, now))
+		must(v.Identify(context.Background(), h, now))
 		// The cache now and then tidies up on a goroutine of its own; that averages out.
-		if n := testing.AllocsPerRun(1000, func() { must(v.Identify(h, now)) }); n > 1 {
+		if n := testing.AllocsPerRun(1000, func() { must(v.Identify(context.Background(), h, now)) }); n > 1 {
 			t.Errorf("%v allocations, want at most 1", n)
 		}
 	}

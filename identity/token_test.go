@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"net/http"
 	"reflect"
 	"strings"
@@ -58,7 +59,7 @@ func TestFindToken(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			v := verifier(t, Block{Secret: secretA, Sources: test.sources})
-			id, err := v.Identify(test.header, now)
+			id, err := v.Identify(context.Background(), test.header, now)
 			if test.err != nil {
 				check(t, id, err, "", test.err)
 				return

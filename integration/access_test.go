@@ -370,3 +370,40 @@ func TestUnavailable(t *testing.T) {
 		t.Errorf("%d requests were let through that should not be", n)
 	}
 }
+
+// TestDryRun sees what a gate would do: it refuses nobody, ends no answer, and
+// tells of each it would have refused.
+func TestDryRun(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, `
+		polar
+		polar_require /pro/* pro {
+			dry_run
+		}
+		reverse_proxy {upstream}`)
+	paid := s.subscribe(t, "app", productPro)
+	s.deliver(t, "app", newSubscriber(productBasic).active(t))
+	s.get(t, "app", "/pro/x").seen(t)
+	s.get(t, "app", "/pro/x", bearer("nonsense")).seen(t)
+	s.get(t, "app", "/pro/%00").wants(t, http.StatusOK)
+	seen := s.get(t, "app", "/pro/x", as("free"), header("X-Polar-Plan", "pro")).seen(t).ours()
+	if seen["user"] != "free" || seen["reason"] != "no_subscription" || seen["plan"] != "" {
+		t.Errorf("%v", seen)
+	}
+	if seen := s.get(t, "app", "/pro/x", as(paid.user)).seen(t).ours(); seen["plan"] != "pro" {
+		t.Errorf("%v", seen)
+	}
+	for reason, want := range map[string]float64{
+		"token_missing": 1, "token_invalid": 1, "bad_path": 1, "no_subscription": 1, "active": 0,
+	} {
+		if n := s.metric(t, `caddy_polar_dry_run_total{gateway="default",reason="`+reason+`",rule="/pro/* pro"}`); n != want {
+			t.Errorf("%s: %v", reason, n)
+		}
+	}
+	if n := s.metric(t, `caddy_polar_decisions_total{allowed="false",gateway="default",reason="no_subscription"}`); n != 0 {
+		t.Errorf("%v refusals are counted", n)
+	}
+	if !strings.Contains(s.logs(), "dry run: would be refused") {
+		t.Error("the log says nothing")
+	}
+}

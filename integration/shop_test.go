@@ -343,7 +343,7 @@ func TestPortalRoute(t *testing.T) {
 	s.pay(t, id, "ada@example.com")
 	for _, user := range []string{"ada", "mallory"} {
 		s.get(t, "app", path, as(user)).problem(t, http.StatusConflict, "customer_not_linked")
-		if v := s.get(t, "app", "/free", as(user)).seen(t); v.ours()["X-Polar-Customer"] != "" {
+		if v := s.get(t, "app", "/free", as(user)).seen(t); v.ours()["user"] != user || v.ours()["customer"] != "" {
 			t.Errorf("%s is told a customer: %v", user, v.ours())
 		}
 	}

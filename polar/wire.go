@@ -128,15 +128,17 @@ type Dispute struct {
 type Customer struct {
 	Row
 	ExternalID     string     `json:"external_id"`
+	Email          string     `json:"email"` // null for teams
 	OrganizationID string     `json:"organization_id"`
 	DeletedAt      *time.Time `json:"deleted_at"`
 }
 
-// Nested is a customer inside another object. It can be old: nothing but the
-// pair of ids may be taken from it.
+// Nested is a customer inside another object. It can be old: nothing may be
+// taken from it but the pair of ids, and the e-mail as that of its row's time.
 type Nested struct {
-	ID             string     `json:"id"`
+	Row
 	ExternalID     string     `json:"external_id"`
+	Email          string     `json:"email"`
 	OrganizationID string     `json:"organization_id"`
 	DeletedAt      *time.Time `json:"deleted_at"`
 }

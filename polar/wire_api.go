@@ -160,7 +160,6 @@ type CustomerFilter struct {
 // CustomerProfile is a customer with what the gateway needs to complete it.
 type CustomerProfile struct {
 	Customer
-	Email         string `json:"email"`
 	EmailVerified bool   `json:"email_verified"`
 	Name          string `json:"name"`
 	Type          string `json:"type"` // individual or team

@@ -1,0 +1,50 @@
+package identity
+
+import "fmt"
+
+// ErrNameless is ErrMissing where somebody is there and cannot be named.
+var ErrNameless = fmt.Errorf("%w: the user is there and its name is not: check user_path", ErrMissing)
+
+// Reader reads who somebody is from JSON that is not a token's, by the rules for
+// claims: users are the same wherever they come from.
+type Reader struct{ block block }
+
+// NewReader makes a Reader for the values at some paths.
+func NewReader(user, email, emailVerified, prefix string) (*Reader, error) {
+	if prefix != "" && !usable(prefix, maxUser-1) {
+		return nil, fmt.Errorf("%w: keep it under %d bytes of valid UTF-8 without control characters", ErrPrefix, maxUser)
+	}
+	return &Reader{block{
+		user: newPath(user), email: newPath(email), emailVerified: newPath(emailVerified), prefix: prefix,
+	}}, nil
+}
+
+// Read returns the user and the e-mail. The error is ErrMissing if the object names
+// nobody, and ErrInvalid if the name cannot be used. Numbers must be json.Number.
+func (r *Reader) Read(object map[string]any) (Identity, error) {
+	if value, _ := r.block.user.in(object); value == nil {
+		if r.nameless(object) {
+			return Identity{}, ErrNameless
+		}
+		return Identity{}, ErrMissing
+	}
+	user, ok := r.block.readUser(object)
+	if !ok {
+		return Identity{}, ErrInvalid
+	}
+	id := Identity{User: user}
+	id.Email, id.EmailVerified = r.block.readEmail(object)
+	return id, nil
+}
+
+// nameless reports whether the object that should hold the name holds other things.
+func (r *Reader) nameless(object map[string]any) bool {
+	steps := r.block.user.steps
+	for _, step := range steps[:len(steps)-1] {
+		object, _ = object[step].(map[string]any)
+	}
+	return len(steps) > 1 && len(object) > 0
+}
+
+// Usable reports whether a user id found by others is short and clean enough.
+func Usable(user string) bool { return usable(user, maxUser) }
