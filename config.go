@@ -324,6 +324,20 @@ func (g *Gateway) endpointChanged(h gateway.EndpointHealth) {
 	}
 }
 
+// subscriptionChanged tells whoever listens to Caddy's events. user, customer
+// and until can be empty.
+func (g *Gateway) subscriptionChanged(n gateway.News) {
+	until := ""
+	if !n.Decision.Until.IsZero() {
+		until = n.Decision.Until.UTC().Format(time.RFC3339)
+	}
+	g.events.Emit(g.ctx, "polar_subscription_changed", map[string]any{
+		"gateway": g.name, "user": n.User, "customer": n.CustomerID, "subscription": n.ID, "product": n.ProductID,
+		"status": string(n.Status), "previous_status": string(n.Before),
+		"allowed": n.Decision.Allowed, "reason": string(n.Decision.Reason), "until": until,
+	})
+}
+
 // syncFailed tells whoever listens to Caddy's events.
 func (g *Gateway) syncFailed(err error) {
 	g.events.Emit(g.ctx, "polar_sync_failed", map[string]any{"gateway": g.name, "error": err.Error()})
@@ -351,7 +365,7 @@ func (g *Gateway) coreConfig() (gateway.Config, error) {
 		APIVersion: orDefault(g.APIVersion, polar.DefaultVersion),
 		OnCall:     g.metrics.called, OnVersionGone: g.metrics.versionGone,
 		OnSync: g.metrics.synced, OnGlance: g.metrics.drifted, OnProgress: g.metrics.syncing,
-		OnEndpoint: g.endpointChanged, OnDeadPlans: g.metrics.plansWithoutProduct, OnSyncFailed: g.syncFailed,
+		OnEndpoint: g.endpointChanged, OnDeadPlans: g.metrics.plansWithoutProduct, OnSyncFailed: g.syncFailed, OnNews: g.subscriptionChanged,
 	}
 	var err error
 	if c.Syncing, err = g.Sync.syncing(); err != nil {

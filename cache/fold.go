@@ -41,6 +41,10 @@ type Facts struct {
 	// given the moment Expired, has removed: lists have all that ever was.
 	Sweep   bool
 	Expired time.Time
+
+	// Changes, if set, gets the subscriptions that are new, or other than they
+	// were. Look at it only if Apply succeeds.
+	Changes *[]SubscriptionChange
 }
 
 // Name is the external id of a customer, as another object tells it. It fills
@@ -88,11 +92,19 @@ type Applied struct {
 	Foreign bool
 }
 
+// SubscriptionChange is what has become of a subscription.
+type SubscriptionChange struct {
+	entitlement.Subscription
+	Before entitlement.Status // empty: it was not held
+	User   string             // whose it is, empty if nobody's yet
+}
+
 // fold writes facts into one transaction and remembers whom they concern.
 type fold struct {
 	tx      *bolt.Tx
 	dirty   bool
 	touched map[string]struct{}
+	changes []SubscriptionChange
 	sweep   bool // the facts at hand are a sync's
 	expired time.Time
 	removed int // records taken away
@@ -100,6 +112,7 @@ type fold struct {
 
 func (f *fold) facts(in *Facts) (Applied, error) {
 	var out Applied
+	f.changes = nil
 	f.sweep, f.expired = in.Sweep, in.Expired.Add(-keepEnded)
 	if in.Organization != "" {
 		meta := f.tx.Bucket(bucketMeta)
@@ -132,6 +145,9 @@ func (f *fold) facts(in *Facts) (Applied, error) {
 		if err := step(); err != nil {
 			return Applied{}, err
 		}
+	}
+	if in.Changes != nil {
+		*in.Changes = f.changes
 	}
 	return out, nil
 }
@@ -450,6 +466,9 @@ func (f *fold) subscription(in *entitlement.Subscription) (verdict, error) {
 	}
 	if err := f.adopt(held, s.ID); err != nil {
 		return stale, err
+	}
+	if !held || !sameContent(subscriptionFields, old, *s) {
+		f.changes = append(f.changes, SubscriptionChange{*s, old.Status, to})
 	}
 	return v, f.move(kindSubscription, s.ID, from, to)
 }

@@ -104,7 +104,7 @@ func (g *Gateway) learn(ctx context.Context, asOf time.Time, read ...func(*reade
 	if err != nil {
 		return err
 	}
-	applied, err := g.store.Apply(ctx, facts)
+	applied, err := g.write(ctx, facts)
 	switch {
 	case err != nil:
 		return err

@@ -47,6 +47,9 @@ type Config struct {
 	// OnSync is told of each whole sync, OnGlance of each look between two.
 	// Both may be nil.
 	OnSync, OnGlance func(SyncReport)
+	// OnNews is told of each subscription that is new or has changed, but for
+	// what the first sync reads.
+	OnNews func(News)
 	// OnSyncFailed is told when a sync has failed, again and again.
 	OnSyncFailed func(error)
 	// OnProgress is told how many objects the sync under way has read.
@@ -112,6 +115,8 @@ type Gateway struct {
 	onEndpoint       func(EndpointHealth)
 	onProgress       func(int)
 	onSyncFailed     func(error)
+	onNews           func(News)
+	news             chan cache.SubscriptionChange
 	onDeadPlans      func([]string)
 	secrets          []string // of webhooks
 	endpoint         struct {
@@ -147,6 +152,8 @@ func New(c Config) (*Gateway, error) {
 		onEndpoint:   c.OnEndpoint,
 		onProgress:   c.OnProgress,
 		onSyncFailed: c.OnSyncFailed,
+		onNews:       c.OnNews,
+		news:         make(chan cache.SubscriptionChange, maxNews),
 		onDeadPlans:  c.OnDeadPlans,
 		secrets:      c.WebhookSecrets,
 		sync:         syncer{running: make(chan struct{}, 1), wanted: make(chan struct{}, 1)},
@@ -201,6 +208,9 @@ func (g *Gateway) Start() error {
 	ctx, stop := context.WithCancel(g.life)
 	g.stop = stop
 	g.working.Go(func() { g.forgetEmails(ctx) })
+	if g.onNews != nil {
+		g.working.Go(func() { g.tellNews(ctx) })
+	}
 	if g.client == nil || g.syncing.Off {
 		return nil
 	}

@@ -466,7 +466,7 @@ func (g *Gateway) takePage(ctx context.Context, run *syncRun, facts *cache.Facts
 		}
 		facts.Notes = map[string][]byte{noteSyncing: raw}
 	}
-	applied, err := g.store.Apply(ctx, facts)
+	applied, err := g.write(ctx, facts)
 	if err != nil {
 		return err
 	}

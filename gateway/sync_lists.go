@@ -408,7 +408,7 @@ func (g *Gateway) mend(ctx context.Context, run *syncRun, asOf time.Time, read .
 
 func (g *Gateway) applySweep(ctx context.Context, run *syncRun, facts *cache.Facts) error {
 	facts.Sweep, facts.Expired = true, g.expired()
-	applied, err := g.store.Apply(ctx, facts)
+	applied, err := g.write(ctx, facts)
 	if err != nil {
 		return err
 	}
@@ -432,6 +432,6 @@ func (g *Gateway) gone(ctx context.Context, run *syncRun, err error, v entitleme
 	facts := &cache.Facts{}
 	closing(facts, entitlement.Version{Row: v.Row, AsOf: run.Began})
 	run.report.Extra++
-	_, err = g.store.Apply(ctx, facts)
+	_, err = g.write(ctx, facts)
 	return err
 }

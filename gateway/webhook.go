@@ -106,7 +106,7 @@ func (g *Gateway) TakeWebhook(ctx context.Context, d polar.Delivery, body []byte
 	if err := read(&r, event); err != nil {
 		return g.undecodable(d, receipt, err), nil
 	}
-	applied, err := g.store.Apply(ctx, facts)
+	applied, err := g.write(ctx, facts)
 	if err != nil {
 		return receipt, err
 	}
