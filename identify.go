@@ -60,9 +60,22 @@ func (g *Gateway) provisionWays() error {
 		}
 	}
 	if g.Session != nil {
+		g.warnNames()
 		return g.provisionSession()
 	}
 	return nil
+}
+
+// warnNames tells that users of tokens and of sessions may have the same names. It is
+// no mistake where both are one app's.
+func (g *Gateway) warnNames() {
+	for i := range g.JWT {
+		j := &g.JWT[i]
+		if (j.JWKS != "" || len(j.Issuer) > 0) && j.UserPrefix == g.Session.UserPrefix {
+			g.logger.Warn("a user of the session endpoint and one of a jwt block are the same if their ids are: unless both are of one app, give one of them a user_prefix")
+			return
+		}
+	}
 }
 
 // tokens identifies by JSON Web Tokens.

@@ -30,6 +30,8 @@ var (
 	ErrSource = errors.New("token source cannot be used")
 	// ErrPrefix means that no user id could begin with the block's user_prefix.
 	ErrPrefix = errors.New("user_prefix cannot be used")
+	// ErrEditable means that a claim comes from where users write themselves.
+	ErrEditable = errors.New("users can write this claim themselves")
 	// ErrPrefixNeeded means that users of one issuer could be named like those of another.
 	ErrPrefixNeeded = errors.New("user_prefix is needed")
 )
@@ -120,6 +122,9 @@ func (b Block) compile() (*block, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkClaims(b.UserClaim, b.EmailClaim); err != nil {
+		return nil, err
+	}
 	if b.UserPrefix != "" && !usable(b.UserPrefix, maxUser-1) {
 		return nil, fmt.Errorf("%w: keep it under %d bytes of valid UTF-8 without control characters", ErrPrefix, maxUser)
 	}
@@ -138,6 +143,19 @@ func (b Block) compile() (*block, error) {
 		emailVerified: newPath(email + "_verified"),
 		strip:         b.StripToken,
 	}, nil
+}
+
+// checkClaims refuses claims out of what sign-in services let users write: Supabase's
+// and Auth0's user_metadata, Clerk's unsafe_metadata. Anybody could be anybody.
+func checkClaims(claims ...string) error {
+	for _, claim := range claims {
+		for _, part := range strings.Split(claim, ".") {
+			if part == "user_metadata" || part == "unsafe_metadata" {
+				return fmt.Errorf("%w: %s: take one that only the issuer sets, such as sub, or app_metadata", ErrEditable, claim)
+			}
+		}
+	}
+	return nil
 }
 
 // newParser makes a parser that verifies signatures and leaves the claims to us: the
@@ -307,8 +325,19 @@ func checkPrefixes(blocks []*block) error {
 	return nil
 }
 
-// verify checks the token's signature with the block's keys and reads its claims.
+// verify checks the token's signature with the block's keys and reads its claims. A
+// key can be replaced under its own id, or have none: when none of those that are
+// known fits, they are fetched once more.
 func (b *block) verify(ctx context.Context, token string, now time.Time) (verified, error) {
+	v, tried, err := b.verifyOnce(ctx, token, now)
+	if tried && errors.Is(err, errSignature) && b.source.Refresh(ctx, now) {
+		v, _, err = b.verifyOnce(ctx, token, now)
+	}
+	return v, err
+}
+
+// verifyOnce also says whether a source was asked for its keys.
+func (b *block) verifyOnce(ctx context.Context, token string, now time.Time) (_ verified, tried bool, _ error) {
 	claims := jwt.MapClaims{}
 	v, failure := verified{source: b.source}, errSignature
 	parsed, err := b.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
@@ -320,18 +349,19 @@ func (b *block) verify(ctx context.Context, token string, now time.Time) (verifi
 		if keys, v.generation, err = b.candidates(ctx, t, claims, now); err != nil {
 			failure = err
 		}
+		tried = err == nil || errors.Is(err, errSignature)
 		return keys, err
 	})
 	if err != nil {
 		// The library's errors can quote the token, so they end here.
-		return verified{}, failure
+		return verified{}, tried, failure
 	}
 	// RFC 7515 4.1.11: who does not understand a critical header must refuse the token.
 	if _, critical := parsed.Header["crit"]; critical {
-		return verified{}, errCritical
+		return verified{}, tried, errCritical
 	}
 	v.Identity, err = b.read(claims, now)
-	return v, err
+	return v, tried, err
 }
 
 func orDefault(value, fallback string) string {

@@ -47,6 +47,9 @@ type KeySource interface {
 	// that id. The error is ErrUnavailable: what keys there are cannot be told. It may
 	// wait for a moment, or until ctx is done, for what is not known yet.
 	Keys(ctx context.Context, kid string, now time.Time) (keys []Key, generation uint64, err error)
+	// Refresh fetches the keys, unless that has just been, and says whether they are
+	// others now. It waits as Keys does.
+	Refresh(ctx context.Context, now time.Time) bool
 	// Generation changes when a key is taken away or replaced: tokens that were
 	// verified in another one have to be verified again. It is false if the keys are
 	// too old to be believed.

@@ -24,6 +24,8 @@ type published struct {
 	generation uint64
 	until      time.Time // when the keys are too old
 	asked      []string
+	refreshed  int
+	next       func() // what a refresh brings
 	ctx        context.Context
 }
 
@@ -35,6 +37,18 @@ func (p *published) Keys(ctx context.Context, kid string, now time.Time) ([]Key,
 		return nil, 0, fmt.Errorf("%w: because", ErrUnavailable)
 	}
 	return p.keys[kid], p.generation, nil
+}
+
+func (p *published) Refresh(context.Context, time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refreshed++
+	if p.next == nil {
+		return false
+	}
+	p.next()
+	p.next = nil
+	return true
 }
 
 func (p *published) Generation(now time.Time) (uint64, bool) {
@@ -344,6 +358,54 @@ func TestNewKeyMistakes(t *testing.T) {
 	} {
 		if _, err := make(); !errors.Is(err, ErrKey) && !errors.Is(err, ErrAlgorithm) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestReplacedKey: a key that was replaced under its own id, or has none, is asked for
+// when none that is known fits; a token that would be refused anyway asks for nothing.
+func TestReplacedKey(t *testing.T) {
+	for _, kid := range []any{"default", nil} {
+		p := newPublished().add("default", "", p384Key())
+		v := verifier(t, source(p, nil))
+		good := signKey(kid, jwt.SigningMethodES256, p256Key())
+		p.next = func() {
+			p.keys = map[string][]Key{}
+			p.add("default", "", p256Key())
+			p.generation++
+		}
+		for _, refused := range []string{
+			signKey(kid, jwt.SigningMethodES256, p256Key(), "iss", "another"), signKey(kid, jwt.SigningMethodES256, p256Key(), "aud", "another"),
+		} {
+			if _, err := v.Identify(t.Context(), bearerHeader(refused), now); err == nil || p.refreshed != 0 {
+				t.Errorf("%v, %d refreshes", err, p.refreshed)
+			}
+		}
+		if id, err := v.Identify(t.Context(), bearerHeader(good), now); err != nil || id.User == "" {
+			t.Errorf("kid %v: %v", kid, err)
+		}
+		if _, err := v.Identify(t.Context(), bearerHeader(signKey(kid, jwt.SigningMethodES256, anotherKey())), now); !errors.Is(err, ErrInvalid) {
+			t.Errorf("kid %v: %v", kid, err)
+		}
+		if p.refreshed != 2 {
+			t.Errorf("kid %v: %d refreshes", kid, p.refreshed)
+		}
+	}
+}
+
+func TestEditableClaims(t *testing.T) {
+	for claim, want := range map[string]error{
+		"user_metadata.id": ErrEditable, "unsafe_metadata.id": ErrEditable, "data.user_metadata.id": ErrEditable,
+		"app_metadata.id": nil, "https://example.com/user_metadata": nil, "my_user_metadata": nil,
+	} {
+		for _, b := range []Block{{Secret: secretA, UserClaim: claim}, {Secret: secretA, EmailClaim: claim}} {
+			v, err := New([]Block{b})
+			if !errors.Is(err, want) || want == nil && err != nil {
+				t.Errorf("%s: %v", claim, err)
+			}
+			if err == nil {
+				v.Close()
+			}
 		}
 	}
 }

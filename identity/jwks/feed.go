@@ -120,6 +120,14 @@ func (f *Feed) await(ctx context.Context, s *Set, now time.Time) {
 	}
 }
 
+// unsure says that there may be keys that are not known: they cannot be fetched, or
+// are not yet.
+func (f *Feed) unsure() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failing || f.flight != nil
+}
+
 // next begins a fetch if one is due, and says when to look again: after a while, or
 // when the fetch under way has ended.
 func (f *Feed) next(s *Set) (time.Duration, <-chan struct{}) {

@@ -150,10 +150,17 @@ func (s *Set) Keys(ctx context.Context, kid string, now time.Time) ([]identity.K
 			snap = s.usable(now)
 		}
 	}
-	if snap == nil {
+	if snap == nil || snap.byID[kid] == nil && s.feed.unsure() {
 		return nil, 0, identity.ErrUnavailable
 	}
 	return snap.byID[kid], snap.generation, nil
+}
+
+// Refresh implements identity.KeySource.
+func (s *Set) Refresh(ctx context.Context, now time.Time) bool {
+	before := s.feed.current.Load()
+	s.feed.await(ctx, s, now)
+	return s.feed.current.Load() != before
 }
 
 // Generation implements identity.KeySource.
