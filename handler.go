@@ -144,6 +144,7 @@ type Gate struct {
 
 	recheck       time.Duration
 	life          context.Context // of the configuration
+	ending        <-chan struct{} // closed when the server begins to shut down; nil: unknown
 	rule          string          // as it is told in the log and counted
 	paths, public gateway.PathRules
 	byGateway     map[*Gateway]demand
@@ -178,7 +179,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.life, g.recheck = ctx, cmp.Or(time.Duration(g.Recheck), defaultRecheck)
-	rememberConns(ctx)
+	g.watchServer(ctx)
 	if g.Gateway != "" || app.Gateways[defaultGateway] != nil {
 		if g.fallback, err = app.gateway(g.Gateway); err != nil {
 			return err
@@ -346,7 +347,9 @@ func (g *Gate) allowsUnavailable(v *visit) bool {
 
 // pass lets a request through, and its answer go on while the access lasts.
 func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, next caddyhttp.Handler) error {
-	v.decided(true)
+	if !g.DryRun {
+		v.decided(true)
+	}
 	if c := v.gateway.logger.Check(zap.DebugLevel, "allowed"); c != nil {
 		c.Write(zap.String("user", v.identity.User), zap.String("reason", string(v.decision.Reason)))
 	}

@@ -163,8 +163,14 @@ func (s *gatedStream) look() {
 	account, decision, now := s.decide()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.left || s.over.Load() {
+		return
+	}
+	if !s.listed { // also what ends now: its handler can be blocked when Caddy stops
+		s.listed = true
+		s.gateway.open.enter(s)
+	}
 	switch {
-	case s.left || s.over.Load():
 	case !decision.Allowed && decision.HTTPStatus != http.StatusServiceUnavailable:
 		s.account, s.decision = account, &decision
 		s.end(decision.Reason)
@@ -172,10 +178,6 @@ func (s *gatedStream) look() {
 		s.account, s.decision = new(entitlement.Account), &decision
 		s.end(endReconfigured)
 	default:
-		if !s.listed {
-			s.listed = true
-			s.gateway.open.enter(s)
-		}
 		s.timer.Reset(s.gate.nextLook(decision.Until, now))
 	}
 }
@@ -259,21 +261,29 @@ func (s *gatedStream) cut() {
 }
 
 // endAtExit ends what is a stream by now. Whatever has not begun to answer is a
-// request as any other, for which Caddy waits.
+// request as any other, for which Caddy waits. What was ended before has had its
+// time: if it still holds a connection that others share, they lose it too.
 func (s *gatedStream) endAtExit() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.left || s.over.Load() || !s.goesOn.Load() || time.Since(s.began) < streamAge {
+	over := s.over.Load()
+	if s.left || !over && (!s.goesOn.Load() || time.Since(s.began) < streamAge) {
 		return
 	}
-	if ending, known := s.gateway.streams.ending(s.Context); known {
+	if s.gate.ending != nil {
 		select {
-		case <-ending:
+		case <-s.gate.ending:
 		default:
 			return // shutdown_delay: the server goes on for a while
 		}
 	}
-	s.end(endShutdown)
+	if !over {
+		s.end(endShutdown)
+	} else if s.conn == nil {
+		if s.conn, _ = s.Context.Value(connKey{}).(net.Conn); s.conn != nil {
+			s.timer.Reset(cutAfter)
+		}
+	}
 }
 
 // leave ends the watch, as the handler has returned.
@@ -339,12 +349,17 @@ func (o *openStreams) look() {
 // connKey is where a request's context has its connection.
 type connKey struct{}
 
-// rememberConns makes the server in whose routes we stand tell connections.
-func rememberConns(ctx caddy.Context) {
+// watchServer makes the server in whose routes we stand tell connections, and
+// when it begins to shut down. That must be asked for before it starts: hooks that
+// come when it shuts down are not called. Both go with the configuration.
+func (g *Gate) watchServer(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
 		return
 	}
+	ending := make(chan struct{})
+	g.ending = ending
+	server.RegisterOnShutdown(sync.OnceFunc(func() { close(ending) }))
 	server.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
 		if ctx.Value(connKey{}) != nil {
 			return ctx // another gate has done it

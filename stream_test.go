@@ -381,6 +381,82 @@ func TestHijackedConnectionEnds(t *testing.T) {
 	}
 }
 
+// What the gate has ended, over HTTP/2 and with a client that does not read, leaves
+// the connection to others, until Caddy stops.
+func TestEndedStreamAtExit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, gate := proGate(t, "")
+		ending := make(chan struct{})
+		gate.ending = ending
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		s := &gatedStream{
+			Context: context.WithValue(t.Context(), connKey{}, net.Conn(ours)),
+			gate:    gate, gateway: g, user: "nobody", proto: 2,
+		}
+		defer s.leave()
+		closed := func(within time.Duration) bool {
+			_ = theirs.SetReadDeadline(time.Now().Add(within))
+			_, err := theirs.Read(make([]byte, 1))
+			return errors.Is(err, io.EOF)
+		}
+		s.continues()
+		if closed(time.Minute) || !s.over.Load() {
+			t.Fatal("it is not over, or others have lost the connection")
+		}
+		g.open.mu.Lock()
+		_, listed := g.open.list[s]
+		g.open.mu.Unlock()
+		if !listed {
+			t.Fatal("nobody would find it when Caddy stops")
+		}
+		if s.endAtExit(); closed(time.Minute) {
+			t.Fatal("the connection is closed before the server shuts down")
+		}
+		close(ending)
+		for range 2 * cutAfter / exitPoll { // as often as it is looked
+			s.endAtExit()
+			if closed(exitPoll) {
+				return
+			}
+		}
+		t.Error("the connection stays open")
+	})
+}
+
+// A stream ends at exit once it is one, and its server shuts down.
+func TestStreamAtExit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, gate := proGate(t, "")
+		take(t, g, activeNow(t))
+		ending := make(chan struct{})
+		gate.ending = ending
+		s := &gatedStream{Context: t.Context(), gate: gate, gateway: g, user: testUser, proto: 2}
+		defer s.leave()
+		s.continues()
+		time.Sleep(streamAge + time.Millisecond)
+		if s.endAtExit(); s.over.Load() {
+			t.Error("it ends during shutdown_delay")
+		}
+		close(ending)
+		young := &gatedStream{Context: t.Context(), gate: gate, gateway: g, user: testUser, proto: 2}
+		defer young.leave()
+		if young.endAtExit(); young.over.Load() {
+			t.Error("what has not begun is ended")
+		}
+		young.continues()
+		if young.endAtExit(); young.over.Load() {
+			t.Error("what is no stream yet is ended")
+		}
+		time.Sleep(streamAge)
+		s.endAtExit()
+		young.endAtExit()
+		if !s.over.Load() || !young.over.Load() {
+			t.Error("they go on")
+		}
+	})
+}
+
 func TestEndsAreCounted(t *testing.T) {
 	for _, reason := range append([]entitlement.Reason{endReconfigured, endShutdown}, entitlement.RefusedReasons...) {
 		if _, err := streamsEndedTotal.GetMetricWithLabelValues("default", string(reason)); err != nil {

@@ -431,14 +431,17 @@ func TestStreamsOverReload(t *testing.T) {
 // not been answered yet is answered.
 func TestStopWithStreams(t *testing.T) {
 	t.Parallel()
-	for _, reload := range []bool{false, true} {
-		t.Run(fmt.Sprintf("reload %v", reload), func(t *testing.T) {
+	for _, c := range []struct{ reload, own bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
+		t.Run(fmt.Sprintf("reload %v, own events %v", c.reload, c.own), func(t *testing.T) {
 			t.Parallel()
 			s, app, config := newStreamServer(t)
 			s.start(t, config)
 			u := s.subscribe(t, "app", productPro)
-			flows := append(s.flows(t, u.user),
-				s.flow(t, "h1", &http.Transport{}, "/pro/events", u.user), s.ownEvents(t, u.user))
+			flows := append(s.flows(t, u.user), s.flow(t, "h1", &http.Transport{}, "/pro/events", u.user))
+			gated := len(flows)
+			if c.own {
+				flows = append(flows, s.ownEvents(t, u.user))
+			}
 			for range 3 { // and clients that do not read
 				for _, path := range []string{"/pro/download", "/pro/files/big"} {
 					s.flow(t, "stalled", &http.Transport{}, path, u.user)
@@ -454,11 +457,12 @@ func TestStopWithStreams(t *testing.T) {
 				answered <- err
 			}()
 			waitFor(t, "the request to arrive", func() bool { return app.open.Load() > opened })
-			goOn(t, flows[:len(flows)-2], time.Time{})
-			if reload {
+			goOn(t, flows[:gated], time.Time{})
+			if c.reload {
 				s.load(t, config+"\nhttp://"+freeAddress(t)+" {\n}").wants(t, http.StatusOK)
-				goOn(t, flows[:len(flows)-2], time.Time{})
+				goOn(t, flows[:gated], time.Time{})
 			}
+			flows = append(flows, s.flow(t, "young", &http.Transport{}, "/pro/events", u.user))
 			if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
@@ -475,6 +479,91 @@ func TestStopWithStreams(t *testing.T) {
 				t.Fatal("Caddy does not stop")
 			}
 		})
+	}
+}
+
+// TestStopWithOneStream: nor does one alone, with nothing else that would tell the
+// gateway in time that the server shuts down; nor one that the gate has ended, and
+// whose client does not notice.
+func TestStopWithOneStream(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(*testing.T, *server, *subscriber){
+		"young": func(t *testing.T, s *server, u *subscriber) {
+			goOn(t, []*flow{s.flow(t, "h1", &http.Transport{}, "/pro/events", u.user)}, time.Time{})
+		},
+		"old": func(t *testing.T, s *server, u *subscriber) {
+			goOn(t, []*flow{s.flow(t, "h1", &http.Transport{}, "/pro/events", u.user)}, time.Now().Add(1500*time.Millisecond))
+		},
+		"stalled": func(t *testing.T, s *server, u *subscriber) { s.stalledH2(t, "/pro/files/big", u.user) },
+		"stalled and ended": func(t *testing.T, s *server, u *subscriber) {
+			s.stalledH2(t, "/pro/files/big", u.user)
+			s.revoke(t, u)
+			waitFor(t, "the end of the stream", func() bool {
+				return s.metric(t, `caddy_polar_streams_ended_total{gateway="default",reason="canceled"}`) == 1
+			})
+			if _, profile := s.goroutines(t); !strings.Contains(profile, "gatedWriter") {
+				t.Fatal("its handler is not blocked")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _, config := newStreamServer(t)
+			s.start(t, config)
+			open(t, s, s.subscribe(t, "app", productPro))
+			if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-s.exited:
+			case <-time.After(10 * time.Second): // a second each to be a stream and to be cut, and for this machine
+				t.Fatal("Caddy does not stop")
+			}
+		})
+	}
+}
+
+// stalledH2 asks over HTTP/2, and reads for as long as the server may send.
+func (s *server) stalledH2(t *testing.T, path, user string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.sites["app"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	f := http2.NewFramer(conn, conn)
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{
+		{":method", "GET"},
+		{":scheme", "http"},
+		{":path", path},
+		{":authority", s.sites["app"]},
+		{"authorization", "Bearer " + userToken(user)},
+	} {
+		_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	if err := errors.Join(f.WriteSettings(), f.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true,
+	})); err != nil {
+		t.Fatal(err)
+	}
+	const window = 1<<16 - 1 // as it is at first
+	for got := 0; got < window; {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", got, err)
+		}
+		switch frame := frame.(type) {
+		case *http2.SettingsFrame:
+			if !frame.IsAck() {
+				_ = f.WriteSettingsAck()
+			}
+		case *http2.DataFrame:
+			got += len(frame.Data())
+		}
 	}
 }
 
