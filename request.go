@@ -14,6 +14,7 @@ import (
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
 	"github.com/caddy-polar/caddy-polar/identity"
+	"github.com/caddy-polar/caddy-polar/identity/session"
 )
 
 // requestVar is the request variable under which we keep what was found out.
@@ -31,8 +32,9 @@ type requestState struct {
 	last        *visit // that of the handler that came last, for placeholders
 	first       visit  // most requests know one gateway
 
-	// question says that the request is one of our own to a session endpoint.
-	question bool
+	// question says that the request is one to a session endpoint, and ours that it
+	// is this process's.
+	question, ours bool
 	// silent keeps our own {http.auth.user.id} back while that of others is read.
 	silent bool
 }
@@ -81,7 +83,7 @@ func stateOf(r *http.Request) *requestState {
 	s := new(requestState)
 	s.takeOverrides(r.Header)
 	dropH2C(r.Header)
-	s.takeMark(r.Header)
+	s.readMark(r.Header)
 	caddyhttp.SetVar(r.Context(), requestVar, s)
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(s.placeholder)
@@ -161,11 +163,11 @@ func (v *visit) notice(r *http.Request) error { return v.look(r, false) }
 
 // look finds out who asks. The error is one of identity's. Where there was
 // no token it looks again: the site's own authentication may have put one there
-// since.
+// since. Nor does a refusal rest on what an app did not answer to another request.
 func (v *visit) look(r *http.Request, sure bool) error {
-	again := v.identified
-	if again && !errors.Is(v.anonymous, identity.ErrMissing) {
-		return v.anonymous
+	again, before := v.identified, v.anonymous
+	if again && !errors.Is(before, identity.ErrMissing) && !(sure && errors.Is(before, session.ErrEarlier)) {
+		return before
 	}
 	s := v.state
 	from := r.Header
@@ -176,7 +178,7 @@ func (v *visit) look(r *http.Request, sure bool) error {
 	g := v.gateway
 	v.identity, v.anonymous = g.identify(r, from, v.local, sure)
 	if v.anonymous != nil {
-		if code := identityCode(v.anonymous); !again || code != codeTokenMissing {
+		if code := identityCode(v.anonymous); !again || code != identityCode(before) {
 			g.metrics.tokens[code].Inc()
 		}
 		return v.anonymous

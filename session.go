@@ -135,12 +135,17 @@ type sessions struct {
 
 	warnedAnswer onceAMinute
 	warnedLoop   atomic.Bool
+	toldOthers   atomic.Bool
 }
 
 func (s *sessions) identify(r *http.Request, from http.Header, now time.Time, sure bool) (identity.Identity, error) {
-	if stateOf(r).question {
+	if state := stateOf(r); state.question {
 		// To ask who asks the endpoint would be to ask it again, and again.
-		if s.warnedLoop.CompareAndSwap(false, true) {
+		if !state.ours {
+			if s.toldOthers.CompareAndSwap(false, true) {
+				s.logger.Info("a question of another gateway's to its session endpoint came by, or somebody forges one: it counts as a stranger's")
+			}
+		} else if s.warnedLoop.CompareAndSwap(false, true) {
 			s.logger.Warn("the session endpoint lies behind this gateway, which takes its own questions for a stranger's: " +
 				"give session an address at which the app answers directly; if it must be this one, put no gate before it")
 		}
@@ -164,13 +169,9 @@ func (s *sessions) report(err error) {
 func (s *sessions) sources() []identity.Source { return []identity.Source{s.asker.Source()} }
 func (s *sessions) close()                     { s.asker.Close() }
 
-// takeMark says whether the request is a question of ours, which it stays for
-// gateways that it still has to pass, and removes what only looks like one.
-func (s *requestState) takeMark(h http.Header) {
-	if s.question = session.Marked(h); !s.question {
-		delete(h, session.MarkHeader)
-	}
-}
+// readMark says whether the request is a question to a session endpoint, which it
+// stays for gateways that it still has to pass.
+func (s *requestState) readMark(h http.Header) { s.question, s.ours = session.Marked(h) }
 
 // Interface guard
 var _ identifier = (*sessions)(nil)

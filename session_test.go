@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-polar/caddy-polar/identity"
 )
@@ -61,6 +62,46 @@ func TestSessionIsAskedOnce(t *testing.T) {
 	}
 	if _, _, err := chain(t, ctx, withCookie(t, "s=gone"), &Handler{}, &Gate{Plans: []string{"pro"}}); err != nil || asked.Load() != before+1 {
 		t.Errorf("%v, the app was asked %d times", err, asked.Load()-before)
+	}
+}
+
+// TestNoRefusalRestsOnNoAnswer: a page that goes without the app's answer for a moment
+// does not make a gate behind it refuse.
+func TestNoRefusalRestsOnNoAnswer(t *testing.T) {
+	var down atomic.Bool
+	down.Store(true)
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		if down.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprint(w, `{"user":{"id":"ada"}}`)
+	}))
+	t.Cleanup(server.Close)
+	_, ctx := provisioned(t, "plan pro "+testProduct+"\nsession "+server.URL+" {\ncookies s\n}")
+	steps := []struct {
+		gate      bool
+		code      int
+		questions int64
+	}{
+		{false, 0, 1}, {false, 0, 0}, {true, http.StatusServiceUnavailable, 1}, {false, 0, 0}, {true, http.StatusPaymentRequired, 1},
+	}
+	for i, step := range steps {
+		down.Store(i < len(steps)-1)
+		before, handlers := asked.Load(), []caddyhttp.MiddlewareHandler{&Handler{}}
+		if step.gate {
+			handlers = append(handlers, &Gate{Plans: []string{"pro"}})
+		}
+		seen, w, err := chain(t, ctx, withCookie(t, "s=ada"), handlers...)
+		if code := w.(*httptest.ResponseRecorder).Code; err != nil || (seen == nil) != step.gate || step.gate && code != step.code {
+			t.Errorf("step %d: %v, %d, want %d", i, err, code, step.code)
+		}
+		if n := asked.Load() - before; n != step.questions {
+			t.Errorf("step %d: the app was asked %d times, want %d", i, n, step.questions)
+		}
 	}
 }
 

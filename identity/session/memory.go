@@ -34,10 +34,19 @@ type known struct {
 	next     atomic.Int64 // when the app may be asked again in the background
 }
 
-// nobody is that nobody is, or nobody who can be named.
+// nobody is that nobody is, or nobody who can be named, or that there was no answer.
 type nobody struct {
 	err   error
 	asked time.Time
+	fresh time.Duration // for how long after that it counts
+}
+
+// answer is what a question led to: somebody, or an error.
+type answer struct {
+	identity identity.Identity
+	err      error
+	asked    time.Time
+	took     time.Duration
 }
 
 func newMemory(maxKnown, maxNobody uint64) (*memory, error) {
@@ -68,31 +77,41 @@ func (m *memory) recall(key digest) *known {
 	return k
 }
 
-// refusal returns why nobody was known, while that can be believed.
+// refusal returns why nobody was known, while that can be believed. Whoever would
+// refuse because of it believes nothing from before the request.
 func (m *memory) refusal(key digest, r *Request) error {
 	n, ok := m.nobody.GetIfPresent(key)
 	if !ok {
 		return nil
 	}
 	age := r.Now.Sub(n.asked)
-	if age >= nobodyCache || age <= -nobodyCache || r.Sure && age > 0 {
+	if age >= n.fresh || age <= -n.fresh || r.Sure && age > 0 {
 		return nil
+	}
+	if age != 0 && errors.Is(n.err, identity.ErrUnavailable) {
+		return ErrEarlier
 	}
 	return n.err
 }
 
-// remember keeps an answer. That there was none changes nothing: the last one goes
-// on counting inside its bound.
-func (m *memory) remember(key digest, id identity.Identity, err error, asked time.Time, cache time.Duration) {
+// remember keeps an answer. Where somebody is known, that there was none changes
+// nothing, and neither does 403: the last one goes on counting inside its bound.
+func (m *memory) remember(key digest, a answer, cache time.Duration) {
+	fresh := nobodyCache
 	switch {
-	case err == nil:
-		k := &known{identity: id, asked: asked}
-		k.next.Store(asked.Add(cache).UnixNano())
+	case a.err == nil:
+		k := &known{identity: a.identity, asked: a.asked}
+		k.next.Store(a.asked.Add(cache).UnixNano())
 		m.known.Set(key, k)
-	case errors.Is(err, identity.ErrMissing), errors.Is(err, identity.ErrInvalid):
+		m.nobody.Invalidate(key)
+		return
+	case errors.Is(a.err, identity.ErrUnavailable):
+		// It counts from its end: what took long is what must not be waited for again.
+		fresh = a.took + failedCache
+	case !errors.Is(a.err, errForbidden):
 		m.known.Invalidate(key)
-		m.nobody.Set(key, nobody{err, asked})
 	}
+	m.nobody.Set(key, nobody{a.err, a.asked, fresh})
 }
 
 // claim reports whether it is the caller's turn to ask in the background. It is not

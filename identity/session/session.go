@@ -2,8 +2,8 @@
 // Tokens: it asks the app's own session endpoint with the request's cookies, and
 // remembers the answer.
 //
-// It knows neither Caddy nor Polar, has no clock and no logger, and no error it
-// returns holds a cookie or any part of an answer.
+// It knows neither Caddy nor Polar, has no logger, takes the time of day from its
+// caller, and no error it returns holds a cookie or any part of an answer.
 package session
 
 import (
@@ -38,6 +38,12 @@ const (
 	// by itself that of those about known ones, so that a flood of the former cannot
 	// keep the latter from being confirmed.
 	maxQuestions = 64
+	// maxWaiting bounds, for each of the two, the questions that wait for their turn.
+	maxWaiting = 4096
+
+	// failedCache is for how long pages without a gate do not ask again where the app
+	// did not answer.
+	failedCache = 2 * time.Second
 )
 
 // ErrConfig means that the configuration cannot work.
@@ -67,6 +73,7 @@ type Config struct {
 // Asker asks the app. It is safe for concurrent use.
 type Asker struct {
 	url            string
+	userPath       string
 	cookies        []pattern
 	source         identity.Source
 	reader         *identity.Reader
@@ -77,7 +84,7 @@ type Asker struct {
 	digests             sync.Pool // of *digester
 	memory              *memory
 	flights             singleflight.Group
-	strangers, familiar chan struct{} // the questions under way
+	strangers, familiar *lane
 }
 
 // Check reports what is wrong with the configuration.
@@ -98,7 +105,7 @@ func New(c Config) (*Asker, error) {
 	if a.memory, err = newMemory(maxKnown, maxNobody); err != nil {
 		return nil, err
 	}
-	a.strangers, a.familiar = make(chan struct{}, maxQuestions), make(chan struct{}, maxQuestions)
+	a.strangers, a.familiar = newLane(), newLane()
 	a.transport = newTransport(a.timeout)
 	return a, nil
 }
@@ -120,6 +127,7 @@ func (c Config) compile() (*Asker, error) {
 	if a.timeout, err = within("timeout", c.Timeout, defaultTimeout, minTimeout, maxTimeout); err != nil {
 		return nil, err
 	}
+	a.userPath = orDefault(c.UserPath, defaultUserPath)
 	a.reader, err = c.reader()
 	return a, err
 }
@@ -145,14 +153,17 @@ func within(what string, value, byDefault, least, most time.Duration) (time.Dura
 	return value, nil
 }
 
-func (c Config) reader() (*identity.Reader, error) {
-	path := func(value, byDefault string) string {
-		if value == "" {
-			return byDefault
-		}
-		return value
+const defaultUserPath = "user.id"
+
+func orDefault(value, byDefault string) string {
+	if value == "" {
+		return byDefault
 	}
-	user, email, verified := path(c.UserPath, "user.id"), path(c.EmailPath, "user.email"), path(c.EmailVerifiedPath, "user.emailVerified")
+	return value
+}
+
+func (c Config) reader() (*identity.Reader, error) {
+	user, email, verified := orDefault(c.UserPath, defaultUserPath), orDefault(c.EmailPath, "user.email"), orDefault(c.EmailVerifiedPath, "user.emailVerified")
 	for _, p := range []string{user, email, verified} {
 		if strings.Contains("."+p+".", "..") {
 			return nil, fmt.Errorf("%w: the path %q has an empty step: write names with dots between them, like user.id", ErrConfig, p)
@@ -233,22 +244,59 @@ func (a *Asker) Identify(ctx context.Context, r Request) (identity.Identity, err
 	}
 }
 
-var errBusy = fmt.Errorf("%w: %d questions to the session endpoint are under way", identity.ErrUnavailable, maxQuestions)
+var errBusy = fmt.Errorf("%w: too many questions to the session endpoint are under way", identity.ErrUnavailable)
+
+// lane bounds the questions under way, and those that wait to be.
+type lane struct {
+	places  chan struct{}
+	waiting chan struct{}
+}
+
+func newLane() *lane {
+	return &lane{make(chan struct{}, maxQuestions), make(chan struct{}, maxWaiting)}
+}
+
+// enter takes a place, for which it waits: many visitors come at once after a reload,
+// when nobody is remembered. Who came first is first.
+func (l *lane) enter(patience time.Duration) bool {
+	select {
+	case l.places <- struct{}{}:
+		return true
+	default:
+	}
+	select {
+	case l.waiting <- struct{}{}:
+		defer func() { <-l.waiting }()
+	default:
+		return false
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case l.places <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+func (l *lane) leave() { <-l.places }
 
 // ask asks the app, once at a time for the same cookies, and remembers the answer.
 // Whoever asked first may leave: others wait for the same answer.
-func (a *Asker) ask(key digest, q question, lane chan struct{}, now time.Time) <-chan singleflight.Result {
+func (a *Asker) ask(key digest, q question, lane *lane, now time.Time) <-chan singleflight.Result {
 	return a.flights.DoChan(string(key[:]), func() (any, error) {
+		began := time.Now()
 		id, err := identity.Identity{}, errBusy
-		select {
-		case lane <- struct{}{}:
+		if lane.enter(a.timeout) {
+			// The wait takes nothing from the time for the answer: else a long queue
+			// would end in questions that all come too late.
 			ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 			id, err = a.fetch(ctx, q)
 			cancel()
-			<-lane
-		default:
+			lane.leave()
 		}
-		a.memory.remember(key, id, err, now, a.cache)
+		a.memory.remember(key, answer{id, err, now, time.Since(began)}, a.cache)
 		if a.report != nil && (errors.Is(err, identity.ErrUnavailable) || errors.Is(err, identity.ErrNameless)) {
 			a.report(err)
 		}

@@ -1,16 +1,20 @@
 package session
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -133,7 +137,7 @@ func want(t *testing.T, a *Asker, r Request, user string, wanted error) identity
 // settled waits until no question is under way.
 func (a *Asker) settled(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); len(a.strangers)+len(a.familiar) > 0; {
+	for deadline := time.Now().Add(5 * time.Second); len(a.strangers.places)+len(a.familiar.places) > 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("questions do not end")
 		}
@@ -165,14 +169,17 @@ func TestQuestion(t *testing.T) {
 	if len(app.heard()) != 6 {
 		t.Errorf("the app was sent more than it needs: %v", app.heard())
 	}
-	if !Marked(app.heard()) {
+	if question, ours := Marked(app.heard()); !question || !ours {
 		t.Error("the question is not marked")
 	}
+	if question, _ := Marked(http.Header{}); question {
+		t.Error("every request counts as a question")
+	}
 	for _, forged := range []http.Header{
-		{}, {MarkHeader: {""}}, {MarkHeader: {"x"}}, {MarkHeader: {mark, mark}}, {MarkHeader: {mark[1:]}}, {MarkHeader: {mark + " "}},
+		{MarkHeader: {}}, {MarkHeader: {""}}, {MarkHeader: {"x"}}, {MarkHeader: {mark, mark}}, {MarkHeader: {mark[1:]}}, {MarkHeader: {mark + " "}},
 	} {
-		if Marked(forged) {
-			t.Errorf("%v counts as our question", forged)
+		if question, ours := Marked(forged); !question || ours {
+			t.Errorf("%v: a question: %v, and ours: %v", forged, question, ours)
 		}
 	}
 }
@@ -223,7 +230,15 @@ func TestAnswers(t *testing.T) {
 		"an empty object":      {answer(200, kind, "{}"), "", identity.ErrMissing, ""},
 		"a null user":          {answer(200, kind, `{"user":null}`), "", identity.ErrMissing, ""},
 		"an empty user":        {answer(200, kind, `{"user":{}}`), "", identity.ErrMissing, ""},
-		"something else":       {answer(200, kind, `{"error":"no"}`), "", identity.ErrMissing, ""},
+		"a null user and more": {answer(200, kind, `{"user":null,"error":null,"errors":[],"x":1}`), "", identity.ErrMissing, ""},
+		"no error":             {answer(200, kind, `{"user":null,"error":false}`), "", identity.ErrMissing, ""},
+		"a user and an error":  {answer(200, kind, `{"user":{"id":"ada"},"error":"x"}`), "app:ada", nil, ""},
+		"a whole path":         {answer(200, kind, `{"user.id":null}`), "", identity.ErrMissing, ""},
+		"an error":             {answer(200, kind, `{"error":"ada"}`), "", identity.ErrUnavailable, "tells of an error"},
+		"an error beside it":   {answer(200, kind, `{"user":null,"error":{"code":"ada"}}`), "", identity.ErrUnavailable, "tells of an error"},
+		"a true error":         {answer(200, kind, `{"user":null,"error":true}`), "", identity.ErrUnavailable, "tells of an error"},
+		"errors":               {answer(200, kind, `{"user":null,"errors":[{"message":"ada"}]}`), "", identity.ErrUnavailable, "tells of an error"},
+		"something else":       {answer(200, kind, `{"message":"ada","code":500}`), "", identity.ErrUnavailable, "tells of an error"},
 		"a user without an id": {answer(200, kind, `{"user":{"name":"Ada"},"expires":"x"}`), "", identity.ErrMissing, "user_path"},
 		"a null id":            {answer(200, kind, `{"user":{"id":null,"name":"Ada"}}`), "", identity.ErrMissing, "user_path"},
 		"no content":           {answer(204, kind, ""), "", identity.ErrMissing, ""},
@@ -274,7 +289,7 @@ func TestAnswers(t *testing.T) {
 				_, err = io.WriteString(w, strings.Repeat(" ", 32<<10))
 			}
 		}, "", identity.ErrUnavailable, "256"},
-		"breaks off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", identity.ErrUnavailable, "cannot be reached"},
+		"breaks off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", identity.ErrUnavailable, "breaks off"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAsker(t, c)
@@ -412,7 +427,250 @@ func TestAppIsDown(t *testing.T) {
 	want(t, a, request("s=one", time.Minute), "", identity.ErrUnavailable)
 	want(t, a, request("s=one", time.Hour), "", identity.ErrUnavailable)
 	app.answers(nil)
-	want(t, a, request("s=one", time.Hour), "ada", nil)
+	want(t, a, sure(request("s=one", time.Hour+1)), "ada", nil)
+}
+
+// TestFirewall: a 403 is a stranger's, and takes nothing from who was known.
+func TestFirewall(t *testing.T) {
+	app := newApp(t)
+	app.sign("one", "ada")
+	a := newAsker(t, Config{URL: app.URL})
+	want(t, a, request("s=one", 0), "ada", nil)
+	app.answers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	for _, after := range []time.Duration{30, 31, 40, 59} {
+		want(t, a, sure(request("s=one", after*time.Second)), "ada", nil)
+		a.settled(t)
+	}
+	app.wants(t, 4)
+	want(t, a, sure(request("s=one", time.Minute)), "", identity.ErrMissing)
+	want(t, a, sure(request("s=two", 0)), "", identity.ErrMissing)
+}
+
+// bubble is an Asker whose app answers within the process, so that it can run in
+// synctest's time.
+func bubble(t *testing.T, c Config, app http.Handler) *Asker {
+	t.Helper()
+	c.URL = "http://app.example/me"
+	a := newAsker(t, c)
+	a.transport.RegisterProtocol("http", roundTripper(func(r *http.Request) (*http.Response, error) {
+		w := httptest.NewRecorder()
+		app.ServeHTTP(w, r)
+		return w.Result(), r.Context().Err()
+	}))
+	return a
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// slowApp names everybody after some time.
+func slowApp(after time.Duration) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(after):
+		case <-r.Context().Done():
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"user":{"id":"ada"}}`)
+	}
+}
+
+// crowd asks about n sessions at once. It says how many are known, and are not.
+func crowd(t *testing.T, a *Asker, n int) (known, unknown int64) {
+	t.Helper()
+	var all sync.WaitGroup
+	var k, u atomic.Int64
+	for i := range n {
+		all.Go(func() {
+			r := request(fmt.Sprint("s=", i), 0)
+			switch _, err := a.Identify(t.Context(), sure(r)); {
+			case err == nil:
+				k.Add(1)
+			case errors.Is(err, identity.ErrUnavailable):
+				u.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	return k.Load(), u.Load()
+}
+
+// TestCrowd: many signed-in visitors come at once, as after a reload, and wait for
+// their turn.
+func TestCrowd(t *testing.T) {
+	for name, test := range map[string]struct {
+		visitors, known int64
+		after, took     time.Duration
+	}{
+		"after a reload":      {300, 300, 100 * time.Millisecond, 500 * time.Millisecond},
+		"one alone":           {1, 1, 1900 * time.Millisecond, 1900 * time.Millisecond},
+		"twice as many":       {2 * maxQuestions, 2 * maxQuestions, 1900 * time.Millisecond, 3800 * time.Millisecond},
+		"too late for a turn": {3 * maxQuestions, 2 * maxQuestions, 1500 * time.Millisecond, 3 * time.Second},
+		"too many":            {maxQuestions + maxWaiting + 100, maxQuestions + maxWaiting, 10 * time.Millisecond, 650 * time.Millisecond},
+		"no answer":           {maxQuestions + 1, 0, time.Hour, 4 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := bubble(t, Config{}, slowApp(test.after))
+				began := time.Now()
+				known, unknown := crowd(t, a, int(test.visitors))
+				if known != test.known || unknown != test.visitors-test.known {
+					t.Errorf("%d are known, %d are not, want %d of %d", known, unknown, test.known, test.visitors)
+				}
+				if took := time.Since(began); took > test.took {
+					t.Errorf("it took %v, want at most %v", took, test.took)
+				}
+				if len(a.strangers.places)+len(a.strangers.waiting) != 0 {
+					t.Error("places are not given back")
+				}
+			})
+		})
+	}
+}
+
+// TestNoAnswerIsRemembered: pages without a gate wait once for an app that hangs, and
+// no refusal rests on that.
+func TestNoAnswerIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		hangs := true
+		a := bubble(t, Config{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			if hangs {
+				<-r.Context().Done()
+				return
+			}
+			slowApp(0)(w, r)
+		}))
+		began := time.Now()
+		ask := func(how func(Request) Request, user string, wanted error, took time.Duration, questions int64) {
+			t.Helper()
+			before, from := asked.Load(), time.Now()
+			r := how(request("s=one", 0))
+			r.Now = now.Add(from.Sub(began))
+			want(t, a, r, user, wanted)
+			if got := time.Since(from); got != took || asked.Load()-before != questions {
+				t.Errorf("%v, %d questions, want %v and %d", got, asked.Load()-before, took, questions)
+			}
+		}
+		page := func(r Request) Request { return r }
+		ask(page, "", identity.ErrUnavailable, 2*time.Second, 1)
+		for range 4 {
+			ask(page, "", identity.ErrUnavailable, 0, 0)
+			time.Sleep(499 * time.Millisecond)
+		}
+		ask(sure, "", identity.ErrUnavailable, 2*time.Second, 1)
+		time.Sleep(failedCache)
+		ask(page, "", identity.ErrUnavailable, 2*time.Second, 1)
+		// For the same request it is not asked again.
+		r := request("s=two", 0)
+		want(t, a, r, "", identity.ErrUnavailable)
+		before := asked.Load()
+		want(t, a, sure(r), "", identity.ErrUnavailable)
+		if asked.Load() != before {
+			t.Error("one request asks twice")
+		}
+		// The app is back: whoever would be refused asks, and all know it.
+		hangs = false
+		ask(sure, "ada", nil, 0, 1)
+		ask(page, "ada", nil, 0, 0)
+	})
+}
+
+// TestKnownAgain: what was remembered of a stranger does not outlive what came after.
+func TestKnownAgain(t *testing.T) {
+	app := newApp(t)
+	a := newAsker(t, Config{URL: app.URL, Cache: time.Second})
+	want(t, a, request("s=one", 0), "", identity.ErrMissing)
+	app.sign("one", "ada")
+	want(t, a, sure(request("s=one", time.Second)), "ada", nil)
+	want(t, a, request("s=one", 4*time.Second), "ada", nil)
+}
+
+// TestErrorsQuoteNothing: what goes wrong is told by its kind, and never in the words
+// of what came.
+func TestErrorsQuoteNothing(t *testing.T) {
+	listen := func(serve func(net.Conn)) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		all.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				all.Go(func() {
+					defer c.Close()
+					serve(c)
+				})
+			}
+		})
+		t.Cleanup(func() {
+			l.Close()
+			all.Wait()
+		})
+		return l.Addr().String()
+	}
+	says := func(answer string) string {
+		return "http://" + listen(func(c net.Conn) {
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				_, _ = io.WriteString(c, answer)
+			}
+		})
+	}
+	const ok = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+	selfSigned := httptest.NewUnstartedServer(http.NotFoundHandler())
+	selfSigned.Config.ErrorLog = log.New(io.Discard, "", 0)
+	selfSigned.StartTLS()
+	t.Cleanup(selfSigned.Close)
+	for name, test := range map[string]struct {
+		url  string
+		want error
+	}{
+		"a cookie's line":         {says("HTTP/1.1 200 OK\r\nSet-Cookie session=SECRET\r\n\r\n"), errNotHTTP},
+		"another line":            {says("HTTP/1.1 200 OK\r\nX-User ada@example.com SECRET\r\n\r\n"), errNotHTTP},
+		"no HTTP":                 {says("SECRET ada@example.com\r\n\r\n"), errNotHTTP},
+		"a length":                {says("HTTP/1.1 200 OK\r\nContent-Length: SECRET\r\n\r\n"), errNotHTTP},
+		"an encoding":             {says("HTTP/1.1 200 OK\r\nTransfer-Encoding: SECRET\r\n\r\n"), errNotHTTP},
+		"a status":                {says("HTTP/1.1 SECRET\r\n\r\n"), errNotHTTP},
+		"chunks":                  {says(ok + "Transfer-Encoding: chunked\r\n\r\nSECRET\r\n"), errNotHTTP},
+		"too short":               {says(ok + "Content-Length: 100\r\n\r\n{SECRET"), errBroken},
+		"nothing":                 {says(""), errBroken},
+		"refused":                 {"http://" + freeAddress(t), errRefused},
+		"no such name":            {"http://SECRET.invalid/", errDNS},
+		"an untrusted TLS":        {selfSigned.URL, errTLS},
+		"no TLS":                  {strings.Replace(says("HTTP/1.1 200 SECRET\r\n\r\n"), "http", "https", 1), nil},
+		"clear text to TLS alone": {strings.Replace(selfSigned.URL, "https", "http", 1), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var reported error
+			a := newAsker(t, Config{URL: test.url, Report: func(err error) { reported = err }})
+			_, err := a.Identify(t.Context(), request("s=one", 0))
+			if !errors.Is(err, identity.ErrUnavailable) || reported != err || test.want != nil && err != test.want {
+				t.Errorf("%v, reported %v, want %v", err, reported, test.want)
+			}
+			if text := strings.ToLower(fmt.Sprint(err)); strings.Contains(text, "secret") || strings.Contains(text, "ada") {
+				t.Errorf("the error quotes what came: %v", err)
+			}
+		})
+	}
+}
+
+// freeAddress is one at which nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func TestNobodyIsSignedIn(t *testing.T) {
@@ -508,20 +766,20 @@ func TestFlood(t *testing.T) {
 			}
 		})
 	}
-	for deadline := time.Now().Add(5 * time.Second); busy.Load()+open.Load() < 2000 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Second); len(a.strangers.waiting)+int(open.Load()) < 2000 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	// All lanes for strangers are taken, and who is known is asked about at once.
 	want(t, a, request("s=good", time.Minute), "ada", nil)
 	close(release)
 	all.Wait()
-	if busy.Load() != 2000-maxQuestions || most.Load() != maxQuestions || reported.Load() != busy.Load() {
+	if busy.Load() != 0 || most.Load() != maxQuestions || reported.Load() != 0 {
 		t.Errorf("%d were turned away, %d questions at once, %d reports", busy.Load(), most.Load(), reported.Load())
 	}
 	// Ten times as many as can be remembered come by, and the good one stays.
 	asked := app.asked.Load()
 	for i := range 10 * maxNobody / entryOverhead {
-		a.memory.remember(digest{byte(i), byte(i >> 8), byte(i >> 16), 1}, identity.Identity{}, identity.ErrMissing, now, time.Second)
+		a.memory.remember(digest{byte(i), byte(i >> 8), byte(i >> 16), 1}, answer{err: identity.ErrMissing, asked: now}, time.Second)
 	}
 	a.memory.nobody.CleanUp()
 	if n := a.memory.nobody.EstimatedSize(); n > maxNobody/entryOverhead {
