@@ -459,9 +459,7 @@ func TestStartForgetsEmails(t *testing.T) {
 	if err := s.g.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); s.decide(ada, "pro").Allowed && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
+	s.g.working.Wait() // nothing else is to be done
 	s.is(ada, "pro", false, entitlement.ReasonNoSubscription)
 	s.g.Stop()
 	if s.logs.FilterMessageSnippet("link email is off").Len() != 1 {
