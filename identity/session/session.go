@@ -294,7 +294,7 @@ func (a *Asker) ask(key digest, q question, lane *lane, now time.Time) <-chan si
 			ctx, cancel := context.WithTimeout(context.Background(), a.timeout)
 			id, err = a.fetch(ctx, q)
 			cancel()
-			lane.leave()
+			defer lane.leave() // once the answer is remembered
 		}
 		a.memory.remember(key, answer{id, err, now, time.Since(began)}, a.cache)
 		if a.report != nil && (errors.Is(err, identity.ErrUnavailable) || errors.Is(err, identity.ErrNameless)) {
