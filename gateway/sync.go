@@ -147,7 +147,9 @@ func (g *Gateway) keepInSync(ctx context.Context) {
 				_, _ = g.Sync(ctx) // it is logged, and tried again
 			}
 		case <-timer.C:
-			g.glanceWhenDue(ctx) // before a sync too: it can take long
+			if !g.filling() {
+				g.glanceWhenDue(ctx) // before a sync too: it can take long
+			}
 			if due <= glanceEvery {
 				_, _ = g.Sync(ctx)
 			}
@@ -492,6 +494,7 @@ var errForeign = errors.New("another organization's facts: check access_token an
 func (g *Gateway) endPartial(ctx context.Context, run *syncRun) error {
 	r := run.report
 	r.Began, r.Ended, r.Objects, r.Partial = run.Began, g.Now(), run.Objects, true
+	r.Took = g.local().Sub(run.local)
 	r.Benefits, r.Emails, r.Grace = g.usesBenefits(), g.linkEmail, g.longestGrace()
 	raw, err := json.Marshal(r)
 	if err != nil {
