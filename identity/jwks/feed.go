@@ -67,6 +67,7 @@ type flight struct {
 	over    context.Context // when it need not be waited for any longer
 	land    context.CancelFunc
 	waiting atomic.Int32
+	landed  bool // its answer is known
 }
 
 // Options are for tests.
@@ -125,7 +126,7 @@ func (f *Feed) await(ctx context.Context, s *Set, now time.Time) {
 func (f *Feed) unsure() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.failing || f.flight != nil
+	return f.failing || f.flight != nil && !f.flight.landed
 }
 
 // next begins a fetch if one is due, and says when to look again: after a while, or
@@ -174,12 +175,15 @@ func (f *Feed) fly(s *Set, fl *flight) {
 	if err == nil {
 		f.publish(doc, now)
 	}
+	f.mu.Lock()
+	f.failing, fl.landed = err != nil, true
+	f.mu.Unlock()
 	fl.land() // before anything is written to disk
 	f.report.tell(s, f, old, doc.left, now, err)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.failing = err != nil; f.failing {
+	if f.failing {
 		fresh = f.pace.NextBackOff()
 	} else {
 		f.pace.Reset()
