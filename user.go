@@ -18,8 +18,8 @@ import (
 var errUserAlone = errors.New("user cannot stand beside jwt or session: " +
 	"either another module of Caddy's finds out who asks, or this one does")
 
-// userRE is what Caddy's authentication handler alone sets, and only once a
-// provider has vouched for it. {http.auth.candidate.*} is whom it refused.
+// userRE is what Caddy's authentication handler sets once a provider has vouched
+// for it, and what an operator's vars can set: that is theirs to answer for. {http.auth.candidate.*} is whom it refused.
 var userRE = regexp.MustCompile(`^\{(http\.auth\.user\.[A-Za-z0-9_.-]+)\}$`)
 
 // parseUserPlaceholder is the name in a placeholder that holds the user.

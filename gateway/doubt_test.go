@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -123,12 +122,9 @@ func TestEmptyOrganizationConfirmsNothing(t *testing.T) {
 // strangers are strangers.
 func TestFirstSyncEndsUnderRestarts(t *testing.T) {
 	s := newShop(t, box.Options{})
-	for i := range 350 {
-		if _, err := s.box.Buy(fmt.Sprint("usr_", i), fmt.Sprintf("u%d@example.com", i), s.pro.ID); err != nil {
-			t.Fatal(err)
-		}
+	if err := s.box.Populate(350, s.pro.ID); err != nil {
+		t.Fatal(err)
 	}
-	s.box.Settle()
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
 		calls := 0
@@ -377,5 +373,26 @@ func TestNewStoreNeedsNoProof(t *testing.T) {
 	s.g = s.restarted()
 	if _, err := s.g.Sync(t.Context()); err != nil || !s.g.synced() {
 		t.Error(err)
+	}
+}
+
+// A sync of many pages does not keep glances waiting: who has just bought stands at
+// the end of its lists.
+func TestGlancesDuringALongSync(t *testing.T) {
+	glances := 0
+	s := newShop(t, box.Options{}, func(c *Config) {
+		c.Limiter = polar.NewLimiter(500, 10)
+		c.OnGlance = func(SyncReport) { glances++ }
+	})
+	s.sleeps = func(d time.Duration) error { s.box.Advance(d); return nil }
+	if err := s.box.Populate(450, s.pro.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.sync()
+	if glances != 0 {
+		t.Error("filling is told as mending")
+	}
+	if s.sync(); glances == 0 {
+		t.Error("nothing was glanced at for minutes")
 	}
 }

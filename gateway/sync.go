@@ -226,10 +226,7 @@ func (g *Gateway) rememberSync() {
 	}
 	raw, err := json.Marshal(syncMemory{last, g.Now()})
 	if err == nil {
-		// The gateway's own time is over, so this has a time of its own.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_, err = g.store.Apply(ctx, &cache.Facts{Notes: map[string][]byte{noteSynced: raw}})
+		err = g.Keep(noteSynced, raw)
 	}
 	if err != nil {
 		g.logger.Warn("the time of the last sync could not be written", zap.Error(err))
@@ -490,17 +487,30 @@ var errStrange = errors.New("nothing of what is held here is known to Polar: che
 // errForeign says that Polar answers for another organization than the store's.
 var errForeign = errors.New("another organization's facts: check access_token and organization_id")
 
-// endPartial notes that all was read once, in parts: strangers are strangers.
-func (g *Gateway) endPartial(ctx context.Context, run *syncRun) error {
-	r := run.report
-	r.Began, r.Ended, r.Objects, r.Partial = run.Began, g.Now(), run.Objects, true
+// complete fills in what a sync's report tells at its end.
+func (g *Gateway) complete(run *syncRun) {
+	r := &run.report
+	r.Began, r.Ended, r.Objects = run.Began, g.Now(), run.Objects
 	r.Took = g.local().Sub(run.local)
 	r.Benefits, r.Emails, r.Grace = g.usesBenefits(), g.linkEmail, g.longestGrace()
+}
+
+// noteSync writes a report down, and that nothing is under way.
+func (g *Gateway) noteSync(ctx context.Context, r *SyncReport) error {
 	raw, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	if _, err := g.store.Apply(ctx, &cache.Facts{Notes: map[string][]byte{noteSynced: raw, noteSyncing: nil}}); err != nil {
+	_, err = g.store.Apply(ctx, &cache.Facts{Notes: map[string][]byte{noteSynced: raw, noteSyncing: nil}})
+	return err
+}
+
+// endPartial notes that all was read once, in parts: strangers are strangers.
+func (g *Gateway) endPartial(ctx context.Context, run *syncRun) error {
+	g.complete(run)
+	r := run.report
+	r.Partial = true
+	if err := g.noteSync(ctx, &r); err != nil {
 		return err
 	}
 	g.sync.mu.Lock()
@@ -513,18 +523,11 @@ func (g *Gateway) endPartial(ctx context.Context, run *syncRun) error {
 
 // endSync notes a whole sync: from now on what Polar did not tell is not so.
 func (g *Gateway) endSync(ctx context.Context, run *syncRun) error {
+	g.complete(run)
 	r := &run.report
-	r.Began, r.Ended, r.Objects = run.Began, g.Now(), run.Objects
-	r.Took = g.local().Sub(run.local)
-	r.Benefits, r.Emails, r.Grace = g.usesBenefits(), g.linkEmail, g.longestGrace()
 	drift := r.Missing + r.Wrong + r.Extra
 	if run.first || drift > 0 {
-		raw, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		facts := &cache.Facts{Notes: map[string][]byte{noteSynced: raw, noteSyncing: nil}}
-		if _, err := g.store.Apply(ctx, facts); err != nil {
+		if err := g.noteSync(ctx, r); err != nil {
 			return err
 		}
 	}

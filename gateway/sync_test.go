@@ -151,12 +151,9 @@ func TestReplicaLagClosesNothing(t *testing.T) {
 // A first sync that is interrupted goes on where it was.
 func TestFirstSyncGoesOn(t *testing.T) {
 	s := newShop(t, box.Options{})
-	for i := range 250 {
-		if _, err := s.box.Buy(fmt.Sprint("usr_", i), fmt.Sprintf("u%d@example.com", i), s.pro.ID); err != nil {
-			t.Fatal(err)
-		}
+	if err := s.box.Populate(250, s.pro.ID); err != nil {
+		t.Fatal(err)
 	}
-	s.box.Settle()
 	first, err := s.g.beginSync(t.Context())
 	if err != nil {
 		t.Fatal(err)
