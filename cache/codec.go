@@ -167,6 +167,7 @@ func grantFields(c *codec, v *entitlement.Grant) {
 		c.bool(b)
 	}
 	c.time(&v.RevokedAt)
+	c.string(&v.MemberID)
 }
 
 func refundFields(c *codec, v *entitlement.Refund) {

@@ -156,7 +156,7 @@ func TestRecordsOfTheFirstSchema(t *testing.T) {
 		{
 			recordKinds[3],
 			entitlement.Grant{Version: v, ID: "a", CustomerID: "b", BenefitID: "c", SubscriptionID: "d", OrderID: "e", Granted: true, RevokedAt: time.UnixMicro(1).UTC()},
-			"\x02\x7f\x01a\x01b\x01c\x01d\x01e\x00\x01\x00\x02",
+			"\x02\x7f\x01a\x01b\x01c\x01d\x01e\x00\x01\x00\x02\x00",
 		},
 		{
 			recordKinds[4],

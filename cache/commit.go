@@ -119,6 +119,11 @@ func (s *Store) commit(batch []*change) {
 	}
 }
 
+// manyTouched is from how many users on a commit no longer reads their accounts
+// anew: what a big team has bought concerns all of them, and each can read
+// their own when they come.
+const manyTouched = 128
+
 // write folds a batch into one transaction. It returns the accounts that are
 // different now, and the transaction's sequence number. A sync tells of
 // everybody: of those who are not in memory it returns nil, as they are read
@@ -140,8 +145,9 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 		}
 		swept := !slices.ContainsFunc(batch, func(c *change) bool { return c.facts == nil || !c.facts.Sweep })
 		accounts = make(map[string]*entitlement.Account, len(f.touched))
+		many := len(f.touched) >= manyTouched+len(batch)
 		for user := range f.touched {
-			if _, held := s.memory.get(user); swept && !held {
+			if _, held := s.memory.get(user); many || swept && !held {
 				accounts[user] = nil
 				continue
 			}

@@ -5,43 +5,51 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-
-	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
-// Linking by e-mail. Of a customer without external id the store can keep a
-// digest of the e-mail, never the e-mail, and that it was linked to whoever has
-// proven to own it. What stands here is of such customers alone: with an
-// external id, or when it is deleted, a customer loses its digest and link.
+// Linking by e-mail. Of a customer or member without external id the store can
+// keep a digest of the e-mail, never the e-mail, and that it was linked to whoever
+// has proven to own it. What stands here is of such alone: with an external id, or
+// when it is deleted, a customer or member loses its digest and link.
 
 var (
-	bucketEmails     = []byte("emails")      // customer → digest of its e-mail
-	bucketByEmail    = []byte("by_email")    // digest → customers
-	bucketEmailLinks = []byte("email_links") // customer → user
+	bucketEmails     = []byte("emails")      // customer or member → digest of its e-mail
+	bucketByEmail    = []byte("by_email")    // digest → customers, members
+	bucketEmailLinks = []byte("email_links") // customer or member → user
 )
 
 // EmailDigest stands for an e-mail. The zero digest is that of none.
 type EmailDigest [16]byte
 
-// Email is the e-mail of a customer at one version of its row, as whatever
-// object tells it. The newest row wins; the zero time loses to all others.
+// Email is the e-mail of a customer or member at one version of its row, as
+// whatever object tells it. The newest row wins; the zero time loses to all others.
 type Email struct {
-	Customer string
-	Digest   EmailDigest
-	Row      time.Time
+	ID     string // of the customer or member
+	Member bool
+	Digest EmailDigest
+	Row    time.Time
 }
 
-// EmailLink says that a user has proven to own an e-mail. The customers that
-// have it, and are nobody's by a link, become the user's for good: the e-mail
+func (e *Email) kind() kind {
+	if e.Member {
+		return kindMember
+	}
+	return kindCustomer
+}
+
+// EmailLink says that a user has proven to own an e-mail. The customers and
+// members that have it, and are nobody's by a link, become the user's for good: the e-mail
 // may change afterwards.
 type EmailLink struct {
 	User   string
 	Digest EmailDigest
+	// MembersOnly leaves customers out: the user is one already.
+	MembersOnly bool
 }
 
 // emailRecord is an Email as it is stored.
 type emailRecord struct {
-	ID     string // of the customer
+	ID     string // of the customer or member
 	Row    time.Time
 	Digest string // empty: none
 }
@@ -52,21 +60,21 @@ func emailFields(c *codec, v *emailRecord) {
 	c.string(&v.Digest)
 }
 
-// emailUser is the user to whom a customer was linked by e-mail, or empty.
+// emailUser is the user to whom a customer or member was linked by e-mail, or empty.
 func emailUser(tx *bolt.Tx, customer string) string {
 	return string(tx.Bucket(bucketEmailLinks).Get([]byte(customer)))
 }
 
 func (f *fold) email(e *Email) error {
-	c, _, err := get(f.tx, bucketCustomers, e.Customer, customerFields)
-	if err != nil || !emailCounts(&c) {
+	counts, err := f.hasNoName(e)
+	if err != nil || !counts {
 		return err
 	}
-	old, held, err := get(f.tx, bucketEmails, e.Customer, emailFields)
+	old, held, err := get(f.tx, bucketEmails, e.ID, emailFields)
 	if err != nil {
 		return err
 	}
-	next := emailRecord{ID: e.Customer, Row: e.Row}
+	next := emailRecord{ID: e.ID, Row: e.Row}
 	if e.Digest != (EmailDigest{}) {
 		next.Digest = string(e.Digest[:])
 	}
@@ -76,36 +84,41 @@ func (f *fold) email(e *Email) error {
 	if held && (newer < 0 || newer == 0 && next.Digest <= old.Digest) {
 		return nil
 	}
-	if old.Digest != next.Digest {
-		if err := f.unindex(bucketByEmail, kindCustomer, e.Customer, old.Digest); err != nil {
-			return err
-		}
-		if err := f.index(bucketByEmail, next.Digest, kindCustomer, e.Customer); err != nil {
-			return err
-		}
+	if err := f.reindex(bucketByEmail, e.kind(), e.ID, old.Digest, next.Digest); err != nil {
+		return err
 	}
-	return f.put(f.tx.Bucket(bucketEmails), []byte(e.Customer), encode(emailFields, next))
+	return f.put(f.tx.Bucket(bucketEmails), []byte(e.ID), encode(emailFields, next))
 }
 
-// emailCounts says whether a customer can be somebody's by its e-mail.
-func emailCounts(c *entitlement.Customer) bool { return c.ExternalID == "" && c.DeletedAt.IsZero() }
+// hasNoName says whether it is by the e-mail alone that a customer or member
+// can be somebody.
+func (f *fold) hasNoName(e *Email) (bool, error) {
+	if e.Member {
+		m, _, err := get(f.tx, bucketMembers, e.ID, memberFields)
+		return emailCounts(m.ExternalID, m.Deleted), err
+	}
+	c, _, err := get(f.tx, bucketCustomers, e.ID, customerFields)
+	return emailCounts(c.ExternalID, !c.DeletedAt.IsZero()), err
+}
 
-// dropEmail takes away a customer's digest and link. It belongs inside of
-// ownership.
-func (f *fold) dropEmail(customer string) error {
-	old, held, err := get(f.tx, bucketEmails, customer, emailFields)
+func emailCounts(externalID string, deleted bool) bool { return externalID == "" && !deleted }
+
+// dropEmail takes away the digest and link of a customer or member. It belongs
+// inside of ownership or membership.
+func (f *fold) dropEmail(k kind, id string) error {
+	old, held, err := get(f.tx, bucketEmails, id, emailFields)
 	if err != nil {
 		return err
 	}
 	if held {
-		if err := f.unindex(bucketByEmail, kindCustomer, customer, old.Digest); err != nil {
+		if err := f.unindex(bucketByEmail, k, id, old.Digest); err != nil {
 			return err
 		}
-		if err := f.remove(bucketEmails, customer); err != nil {
+		if err := f.remove(bucketEmails, id); err != nil {
 			return err
 		}
 	}
-	return f.remove(bucketEmailLinks, customer)
+	return f.remove(bucketEmailLinks, id)
 }
 
 // emailLink links in the one place where nobody else writes: of two users with
@@ -118,12 +131,12 @@ func (f *fold) emailLink(l *EmailLink) error {
 	if err != nil {
 		return err
 	}
-	for _, customer := range theirs {
-		if emailUser(f.tx, customer) != "" {
+	for _, id := range theirs {
+		if emailUser(f.tx, id) != "" {
 			continue // since the last time
 		}
-		err := f.ownership(customer, func() error {
-			return f.put(f.tx.Bucket(bucketEmailLinks), []byte(customer), []byte(l.User))
+		err := f.reowned(id, func() error {
+			return f.put(f.tx.Bucket(bucketEmailLinks), []byte(id), []byte(l.User))
 		})
 		if err != nil {
 			return err
@@ -132,14 +145,17 @@ func (f *fold) emailLink(l *EmailLink) error {
 	return nil
 }
 
-// byEmail lists the customers with an e-mail: those that are the user's by it or
+// byEmail lists the customers and members with an e-mail: those that are the user's by it or
 // can become so, and those that are others' by a link.
 func byEmail(tx *bolt.Tx, l *EmailLink) (theirs, others []string, err error) {
 	if l.Digest == (EmailDigest{}) {
 		return nil, nil, nil
 	}
 	links := tx.Bucket(bucketLinks)
-	err = scan(tx.Bucket(bucketByEmail), string(l.Digest[:]), func(_ kind, id string) error {
+	err = scan(tx.Bucket(bucketByEmail), string(l.Digest[:]), func(k kind, id string) error {
+		if l.MembersOnly && k != kindMember {
+			return nil
+		}
 		user := emailUser(tx, id)
 		if user == l.User || user == "" && links.Get([]byte(id)) == nil {
 			theirs = append(theirs, id)
@@ -151,8 +167,8 @@ func byEmail(tx *bolt.Tx, l *EmailLink) (theirs, others []string, err error) {
 	return theirs, others, err
 }
 
-// ByEmail lists the customers with an e-mail that a user has proven to own:
-// those that are theirs by it, or become so when the link is applied, and those
+// ByEmail lists the customers and members with an e-mail that a user has proven
+// to own: those that are theirs by it, or become so when the link is applied, and those
 // that are linked to others. Only after Apply is the first in force.
 func (s *Store) ByEmail(l EmailLink) (theirs, others []string, err error) {
 	err = s.read(func(tx *bolt.Tx) (err error) {
@@ -181,7 +197,7 @@ func (s *Store) ForgetEmails(ctx context.Context) (removed int, err error) {
 				break
 			}
 			n, err := s.inBatches(ctx, ids, func(f *fold, id string, _ int) (bool, error) {
-				return true, f.ownership(id, func() error { return f.dropEmail(id) })
+				return true, f.reowned(id, func() error { return f.dropEmail(f.kindOf(id), id) })
 			})
 			removed += n
 			if err != nil {
@@ -190,4 +206,12 @@ func (s *Store) ForgetEmails(ctx context.Context) (removed int, err error) {
 		}
 	}
 	return removed, nil
+}
+
+// kindOf tells a member from a customer.
+func (f *fold) kindOf(id string) kind {
+	if f.tx.Bucket(bucketMembers).Get([]byte(id)) != nil {
+		return kindMember
+	}
+	return kindCustomer
 }

@@ -23,8 +23,8 @@ func TestByEmail(t *testing.T) {
 		}
 	}
 	for who, want := range map[EmailLink]string{
-		{"a", digested("x")}: "[c1 c3 c5] [c2]", {"b", digested("x")}: "[c5] [c1 c2 c3]", {"l", digested("x")}: "[c5] [c1 c2 c3]",
-		{"b", digested("y")}: "[c4] []", {"b", digested("z")}: "[] []", {"b", digested("")}: "[] []",
+		{User: "a", Digest: digested("x")}: "[c1 c3 c5] [c2]", {User: "b", Digest: digested("x")}: "[c5] [c1 c2 c3]", {User: "l", Digest: digested("x")}: "[c5] [c1 c2 c3]",
+		{User: "b", Digest: digested("y")}: "[c4] []", {User: "b", Digest: digested("z")}: "[] []", {User: "b", Digest: digested("")}: "[] []",
 	} {
 		theirs, others, err := s.ByEmail(who)
 		if got := fmt.Sprint(theirs, others); got != want || err != nil {

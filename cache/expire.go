@@ -22,8 +22,8 @@ const (
 // were:
 //
 //   - subscriptions that ended more than 100 days ago, with their orders,
-//     grants and refunds, if none of these has changed since and no grant is
-//     still live;
+//     grants, seats and refunds, if none of these has changed since and no grant
+//     or seat is still live;
 //   - checkouts that were opened here more than 100 days ago, unless a purchase
 //     is its user's by that alone.
 //
@@ -134,6 +134,11 @@ func (e expiry) settled(m *family) bool {
 	}
 	for _, r := range m.refunds {
 		if !r.Version.Row.Before(e.ended) {
+			return false
+		}
+	}
+	for _, s := range m.seats {
+		if !s.Version.Row.Before(e.ended) || s.Claimed {
 			return false
 		}
 	}

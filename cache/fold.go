@@ -21,6 +21,9 @@ type Facts struct {
 	Orders        []entitlement.Order
 	Grants        []entitlement.Grant
 	Refunds       []entitlement.Refund
+	Members       []entitlement.Member
+	Owners        []entitlement.Member // members too, but only news of those that are held
+	Seats         []entitlement.Seat
 	Checkouts     []Checkout
 
 	Emails     []Email
@@ -67,10 +70,10 @@ type Checkout struct {
 	Used bool
 }
 
-// Link is the operator's word that a customer belongs to a user. An empty user
-// takes it back.
+// Link is the operator's word that a customer, or a member of one, is a user. An
+// empty user takes it back.
 type Link struct {
-	Customer string
+	Customer string // or member
 	User     string
 }
 
@@ -134,6 +137,9 @@ func (f *fold) facts(in *Facts) (Applied, error) {
 		func() error { return each(in.Orders, counted(&out, f.order)) },
 		func() error { return each(in.Grants, counted(&out, f.grant)) },
 		func() error { return each(in.Refunds, counted(&out, f.refund)) },
+		func() error { return each(in.Members, counted(&out, f.member)) },
+		func() error { return each(in.Owners, counted(&out, f.ownerMember)) },
+		func() error { return each(in.Seats, counted(&out, f.seat)) },
 		func() error { return each(in.Links, f.link) },
 		func() error { return each(in.Emails, f.email) },
 		func() error { return each(in.EmailLinks, f.emailLink) },
@@ -308,13 +314,23 @@ func (f *fold) customer(c *entitlement.Customer) (verdict, error) {
 }
 
 func (f *fold) putCustomer(c *entitlement.Customer) error {
-	return f.ownership(c.ID, func() error {
-		if !emailCounts(c) {
-			if err := f.dropEmail(c.ID); err != nil {
+	err := f.ownership(c.ID, func() error {
+		if !emailCounts(c.ExternalID, !c.DeletedAt.IsZero()) {
+			if err := f.dropEmail(kindCustomer, c.ID); err != nil {
 				return err
 			}
 		}
 		return f.put(f.tx.Bucket(bucketCustomers), []byte(c.ID), encode(customerFields, *c))
+	})
+	if err != nil || c.DeletedAt.IsZero() {
+		return err
+	}
+	// Nor does it open anything for those who have a seat.
+	return scan(f.tx.Bucket(bucketByCustomer), c.ID, func(k kind, id string) error {
+		if k != kindSubscription && k != kindOrder {
+			return nil
+		}
+		return f.touchHolders(id)
 	})
 }
 
@@ -335,7 +351,7 @@ func (f *fold) name(n *Name) (verdict, error) {
 }
 
 func (f *fold) link(l *Link) error {
-	return f.ownership(l.Customer, func() error {
+	return f.reowned(l.Customer, func() error {
 		if l.User == "" {
 			return f.delete(f.tx.Bucket(bucketLinks), []byte(l.Customer))
 		}
@@ -347,43 +363,64 @@ func (f *fold) link(l *Link) error {
 	})
 }
 
-// owned is an object with its owner at one moment.
+// owned is an object with its owner at one moment. A seat, or a member's grant,
+// has parents.
 type owned struct {
-	kind kind
-	id   string
-	user string
+	kind    kind
+	id      string
+	user    string
+	parents [2]string
+}
+
+// reowned runs a change of a customer or member that can change who that is.
+func (f *fold) reowned(id string, change func() error) error {
+	if f.tx.Bucket(bucketMembers).Get([]byte(id)) != nil {
+		return f.membership(id, change)
+	}
+	return f.ownership(id, change)
 }
 
 // ownership runs a change of a customer that can change whose its objects are,
 // and brings the users' indexes along.
 func (f *fold) ownership(customer string, change func() error) error {
-	before, err := f.owners(customer)
+	return f.reassign(func() ([]owned, error) { return f.owners(customer) }, change)
+}
+
+// reassign runs a change that can change whose the listed objects are. The list
+// is the same before and after it, but for the owners.
+func (f *fold) reassign(list func() ([]owned, error), change func() error) error {
+	before, err := list()
 	if err != nil {
 		return err
 	}
 	if err := change(); err != nil {
 		return err
 	}
-	after, err := f.owners(customer)
+	after, err := list()
 	if err != nil {
 		return err
 	}
 	for i := range after {
-		if err := f.move(after[i].kind, after[i].id, before[i].user, after[i].user); err != nil {
+		if after[i].parents == ([2]string{}) {
+			err = f.move(after[i].kind, after[i].id, before[i].user, after[i].user)
+		} else {
+			err = f.moveChild(after[i], before[i].user)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// owners lists a customer and its purchases with their owners. The list is the
-// same before and after a change of the customer, but for the owners.
+// owners lists a customer and its purchases with their owners, and what its
+// owner member has.
 func (f *fold) owners(customer string) ([]owned, error) {
 	user, err := customerOwner(f.tx, customer)
 	if err != nil {
 		return nil, err
 	}
-	list := []owned{{kindCustomer, customer, user}}
+	list := []owned{{kind: kindCustomer, id: customer, user: user}}
 	err = scan(f.tx.Bucket(bucketByCustomer), customer, func(k kind, id string) error {
 		switch k {
 		case kindSubscription:
@@ -392,7 +429,7 @@ func (f *fold) owners(customer string) ([]owned, error) {
 				return err
 			}
 			user, err := subscriptionOwner(f.tx, &s)
-			list = append(list, owned{k, id, user})
+			list = append(list, owned{kind: k, id: id, user: user})
 			return err
 		case kindOrder:
 			o, _, err := get(f.tx, bucketOrders, id, orderFields)
@@ -400,7 +437,16 @@ func (f *fold) owners(customer string) ([]owned, error) {
 				return err
 			}
 			user, err := orderOwner(f.tx, &o)
-			list = append(list, owned{k, id, user})
+			list = append(list, owned{kind: k, id: id, user: user})
+			return err
+		case kindMember:
+			m, _, err := get(f.tx, bucketMembers, id, memberFields)
+			if err == nil && m.Role == entitlement.RoleOwner {
+				list, err = f.memberOwns(list, id)
+			}
+			return err
+		case kindSeat:
+			list, err = f.childOwned(list, k, id)
 			return err
 		}
 		return nil
@@ -467,6 +513,9 @@ func (f *fold) subscription(in *entitlement.Subscription) (verdict, error) {
 	if err := f.adopt(held, s.ID); err != nil {
 		return stale, err
 	}
+	if err := f.parentChanged(s.ID, !held || old.MetadataUser != s.MetadataUser); err != nil {
+		return stale, err
+	}
 	if !held || !sameContent(subscriptionFields, old, *s) {
 		f.changes = append(f.changes, SubscriptionChange{*s, old.Status, to})
 	}
@@ -513,10 +562,24 @@ func (f *fold) order(in *entitlement.Order) (verdict, error) {
 	if err := f.adopt(held, o.ID); err != nil {
 		return stale, err
 	}
+	if err := f.parentChanged(o.ID, !held || old.MetadataUser != o.MetadataUser); err != nil {
+		return stale, err
+	}
 	if err := f.refundsOfSubscription(o); err != nil {
 		return stale, err
 	}
 	return v, f.move(kindOrder, o.ID, from, to)
+}
+
+// parentChanged is for those who have seats in a purchase. renamed says that it
+// may name another buyer than before.
+func (f *fold) parentChanged(purchase string, renamed bool) error {
+	if renamed {
+		if err := f.reassignChildren(purchase); err != nil {
+			return err
+		}
+	}
+	return f.touchHolders(purchase)
 }
 
 // adopt touches those who had the grants of a purchase while it was not held.
@@ -557,7 +620,7 @@ func (f *fold) refundsOfSubscription(o *entitlement.Order) error {
 			return err
 		}
 	}
-	return f.touchParents(o.SubscriptionID, "")
+	return f.touchRefunded(o.SubscriptionID, "")
 }
 
 // underCustomer keeps the customer's index, and touches the customer's user:
@@ -605,6 +668,16 @@ func (f *fold) touchParents(subscription, order string) error {
 	return err
 }
 
+// touchRefunded touches all for whom a refund counts.
+func (f *fold) touchRefunded(subscription, order string) error {
+	for _, purchase := range []string{subscription, order} {
+		if err := f.touchHolders(purchase); err != nil {
+			return err
+		}
+	}
+	return f.touchParents(subscription, order)
+}
+
 func (f *fold) grant(g *entitlement.Grant) (verdict, error) {
 	old, held, err := get(f.tx, bucketGrants, g.ID, grantFields)
 	if err != nil {
@@ -617,18 +690,71 @@ func (f *fold) grant(g *entitlement.Grant) (verdict, error) {
 	if !v.isNews() {
 		return v, nil
 	}
+	return v, f.putGrant(&old, g)
+}
+
+func (f *fold) putGrant(old, g *entitlement.Grant) error {
+	from, err := grantOwner(f.tx, old)
+	if err != nil {
+		return err
+	}
 	if err := f.put(f.tx.Bucket(bucketGrants), []byte(g.ID), encode(grantFields, *g)); err != nil {
-		return stale, err
+		return err
+	}
+	if err := f.reindex(bucketByMember, kindGrant, g.ID, memberOf(old), memberOf(g)); err != nil {
+		return err
+	}
+	if err := f.underCustomer(kindGrant, g.ID, buyerOf(old), buyerOf(g)); err != nil {
+		return err
+	}
+	if !g.ForMember {
+		if err := f.buyersGrant(old.ForMember, g, from); err != nil {
+			return err
+		}
+		return f.touchParents(g.SubscriptionID, g.OrderID)
+	}
+	to, err := grantOwner(f.tx, g)
+	if err != nil {
+		return err
+	}
+	if err := f.moveChild(owned{kindGrant, g.ID, to, [2]string{g.SubscriptionID, g.OrderID}}, from); err != nil || old.ForMember {
+		return err
+	}
+	return f.touchParents(g.SubscriptionID, g.OrderID) // it may have been the buyer's
+}
+
+// buyersGrant puts a grant under its parents. Perhaps it was a member's before.
+func (f *fold) buyersGrant(wasMembers bool, g *entitlement.Grant, from string) error {
+	if wasMembers {
+		if err := f.unindex(bucketByParent, kindGrant, g.ID, g.SubscriptionID, g.OrderID); err != nil {
+			return err
+		}
+		if err := f.move(kindGrant, g.ID, from, ""); err != nil {
+			return err
+		}
 	}
 	for _, parent := range []string{g.SubscriptionID, g.OrderID} {
 		if err := f.index(bucketByParent, parent, kindGrant, g.ID); err != nil {
-			return stale, err
+			return err
 		}
 	}
-	if err := f.underCustomer(kindGrant, g.ID, old.CustomerID, g.CustomerID); err != nil {
-		return stale, err
+	return nil
+}
+
+// buyerOf is the customer who has a grant, if that is not a member.
+func buyerOf(g *entitlement.Grant) string {
+	if g.ForMember {
+		return ""
 	}
-	return v, f.touchParents(g.SubscriptionID, g.OrderID)
+	return g.CustomerID
+}
+
+// memberOf is the member who has a grant, if that is not the buyer.
+func memberOf(g *entitlement.Grant) string {
+	if g.ForMember {
+		return g.MemberID
+	}
+	return ""
 }
 
 func (f *fold) refund(r *entitlement.Refund) (verdict, error) {
@@ -659,7 +785,7 @@ func (f *fold) refund(r *entitlement.Refund) (verdict, error) {
 			return stale, err
 		}
 	}
-	return v, f.touchParents(subscription, r.OrderID)
+	return v, f.touchRefunded(subscription, r.OrderID)
 }
 
 // checkout keeps the user of a checkout that this gateway opened: what Polar

@@ -38,7 +38,7 @@ func (s *Store) Forget(ctx context.Context, user string) (removed int, err error
 }
 
 // traces are the records that name a user, whoever has them by the index.
-type traces struct{ customers, subscriptions, orders, checkouts []string }
+type traces struct{ customers, subscriptions, orders, checkouts, members []string }
 
 func (s *Store) traces(ctx context.Context, user string) (t traces, err error) {
 	err = s.EachCustomer(ctx, func(c *entitlement.Customer) error {
@@ -68,6 +68,15 @@ func (s *Store) traces(ctx context.Context, user string) (t traces, err error) {
 	if err != nil {
 		return t, err
 	}
+	err = s.EachMember(ctx, func(m *entitlement.Member) error {
+		if m.ExternalID == user {
+			t.members = append(t.members, m.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return t, err
+	}
 	return t, walk(ctx, s, bucketCheckouts, checkoutFields, singly(ctx, func(c *Checkout) error {
 		if c.User == user {
 			t.checkouts = append(t.checkouts, c.ID)
@@ -90,6 +99,8 @@ func (f *fold) forget(user string, t traces) error {
 			orders = append(orders, id)
 		case kindCheckout: // opened since the traces were looked for
 			t.checkouts = append(t.checkouts, id)
+		case kindMember:
+			t.members = append(t.members, id)
 		}
 		return nil
 	})
@@ -100,6 +111,7 @@ func (f *fold) forget(user string, t traces) error {
 		ids    []string
 		forget func(id string) error
 	}{
+		{t.members, func(id string) error { return f.forgetMember(user, id) }},
 		{subscriptions, f.forgetSubscription},
 		{orders, f.forgetOrder},
 		{customers, func(id string) error { return f.forgetCustomer(user, id) }},
@@ -149,7 +161,7 @@ func (f *fold) forgetCustomer(user, id string) error {
 		return err
 	}
 	return f.ownership(id, func() error {
-		if err := f.dropEmail(id); err != nil {
+		if err := f.dropEmail(kindCustomer, id); err != nil {
 			return err
 		}
 		if string(f.tx.Bucket(bucketLinks).Get([]byte(id))) == user {
@@ -276,12 +288,12 @@ func (f *fold) forgetPasses(user string) error {
 	return nil
 }
 
-// Links are the customers that the operator has linked to a user.
+// Links are the customers and members that the operator has linked to a user.
 func (s *Store) Links(user string) (customers []string, err error) {
 	err = s.read(func(tx *bolt.Tx) error {
 		links := tx.Bucket(bucketLinks)
 		return scan(tx.Bucket(bucketByUser), user, func(k kind, id string) error {
-			if k == kindCustomer && string(links.Get([]byte(id))) == user {
+			if (k == kindCustomer || k == kindMember) && string(links.Get([]byte(id))) == user {
 				customers = append(customers, id)
 			}
 			return nil

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -14,6 +15,7 @@ type gatherer struct {
 	user      string
 	facts     entitlement.Facts
 	customers map[string]int // id → index into facts.Customers
+	lent      [][2]string    // subscription and order of what the user has as a member
 }
 
 // gather reads the account of a user. One that nobody knows is empty.
@@ -29,9 +31,18 @@ func gather(tx *bolt.Tx, user string) (*entitlement.Account, error) {
 			return g.order(id)
 		case kindCheckout:
 			return g.checkout(id)
+		case kindMember:
+			return g.member(id)
+		case kindSeat:
+			return g.seat(id)
+		case kindGrant:
+			return g.memberGrant(id)
 		}
 		return nil
 	})
+	if err == nil {
+		err = g.lenders()
+	}
 	if err == nil {
 		err = g.passes()
 	}
@@ -104,7 +115,7 @@ func (g *gatherer) ownCustomer(id string) error {
 
 func (g *gatherer) orphan(id string) error {
 	grant, held, err := get(g.tx, bucketGrants, id, grantFields)
-	if err != nil || !held {
+	if err != nil || !held || grant.ForMember {
 		return err
 	}
 	if !parentHeld(g.tx, &grant) {
@@ -141,26 +152,115 @@ func (g *gatherer) children(parent, customer string, ofSubscription bool) error 
 	if _, err := g.customer(customer); err != nil {
 		return err
 	}
-	return scan(g.tx.Bucket(bucketByParent), parent, func(k kind, id string) error {
-		switch k {
-		case kindGrant:
+	return scanValues(g.tx.Bucket(bucketByParent), parent, func(k kind, id string, value []byte) error {
+		switch {
+		case k == kindGrant && len(value) == 0: // the others are members'
 			grant, held, err := get(g.tx, bucketGrants, id, grantFields)
-			if err != nil || !held {
+			if err != nil || !held || grant.ForMember {
 				return err
 			}
 			g.facts.Grants = append(g.facts.Grants, grant)
-		case kindRefund:
-			refund, held, err := get(g.tx, bucketRefunds, id, refundFields)
-			if err != nil || !held {
-				return err
-			}
-			if ofSubscription {
-				// Polar leaves it out of some refunds; the index knows it.
-				refund.SubscriptionID = parent
-			}
-			g.facts.Refunds = append(g.facts.Refunds, refund)
+		case k == kindRefund:
+			return g.refund(id, parent, ofSubscription)
 		}
 		return nil
+	})
+}
+
+func (g *gatherer) refund(id, parent string, ofSubscription bool) error {
+	refund, held, err := get(g.tx, bucketRefunds, id, refundFields)
+	if err != nil || !held {
+		return err
+	}
+	if ofSubscription {
+		// Polar leaves it out of some refunds; the index knows it.
+		refund.SubscriptionID = parent
+	}
+	g.facts.Refunds = append(g.facts.Refunds, refund)
+	return nil
+}
+
+func (g *gatherer) member(id string) error {
+	m, held, err := get(g.tx, bucketMembers, id, memberFields)
+	if err == nil && held {
+		g.facts.Members = append(g.facts.Members, m)
+	}
+	return err
+}
+
+func (g *gatherer) seat(id string) error {
+	s, held, err := get(g.tx, bucketSeats, id, seatFields)
+	if err == nil && held {
+		g.facts.Seats = append(g.facts.Seats, s)
+		g.lent = append(g.lent, [2]string{s.SubscriptionID, s.OrderID})
+	}
+	return err
+}
+
+func (g *gatherer) memberGrant(id string) error {
+	grant, held, err := get(g.tx, bucketGrants, id, grantFields)
+	if err == nil && held {
+		g.facts.Grants = append(g.facts.Grants, grant)
+		g.lent = append(g.lent, [2]string{grant.SubscriptionID, grant.OrderID})
+	}
+	return err
+}
+
+// lenders adds what the user's seats are of, unless the user has bought it.
+func (g *gatherer) lenders() error {
+	for _, lent := range g.lent {
+		subscription, order := lent[0], lent[1]
+		known := func(id string) bool {
+			return slices.ContainsFunc(g.facts.Subscriptions, func(s entitlement.Subscription) bool { return s.ID == id }) ||
+				slices.ContainsFunc(g.facts.Orders, func(o entitlement.Order) bool { return o.ID == id })
+		}
+		if subscription != "" && !known(subscription) {
+			s, held, err := get(g.tx, bucketSubscriptions, subscription, subscriptionFields)
+			if err != nil {
+				return err
+			}
+			if held {
+				s.MetadataUser = "" // who that is is none of this user's business
+				g.facts.Subscriptions = append(g.facts.Subscriptions, s)
+				if err := g.lender(s.ID, s.CustomerID, true); err != nil {
+					return err
+				}
+			}
+		}
+		if order != "" && !known(order) {
+			o, held, err := get(g.tx, bucketOrders, order, orderFields)
+			if err != nil {
+				return err
+			}
+			if held {
+				o.MetadataUser = ""
+				g.facts.Orders = append(g.facts.Orders, o)
+				if err := g.lender(o.ID, o.CustomerID, false); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// lender adds what counts of a purchase of somebody else: that it was refunded,
+// and that its customer was deleted.
+func (g *gatherer) lender(purchase, customer string, ofSubscription bool) error {
+	g.facts.Foreign = append(g.facts.Foreign, purchase)
+	if _, ok := g.customers[customer]; !ok {
+		c, err := g.customer(customer)
+		if err != nil {
+			return err
+		}
+		*c = entitlement.HeldCustomer{Customer: entitlement.Customer{ID: customer, DeletedAt: c.DeletedAt}}
+		g.facts.Foreign = append(g.facts.Foreign, customer)
+	}
+	return scan(g.tx.Bucket(bucketByParent), purchase, func(k kind, id string) error {
+		if k != kindRefund {
+			return nil
+		}
+		return g.refund(id, purchase, ofSubscription)
 	})
 }
 

@@ -24,16 +24,16 @@ var (
 	bucketNotes         = []byte("notes")  // whatever the gateway wants to keep
 
 	// The indexes. A key is the holder's id, a zero byte, the kind of the
-	// object and its id; the value is empty.
-	bucketByUser     = []byte("by_user")     // → customers, subscriptions, one-time orders, checkouts opened lately
-	bucketByCustomer = []byte("by_customer") // → subscriptions, orders, grants
-	bucketByParent   = []byte("by_parent")   // subscription or order → grants, refunds
+	// object and its id; the value is empty, but where it is said.
+	bucketByUser     = []byte("by_user")     // → customers, subscriptions, one-time orders, checkouts opened lately, members, seats, members' grants
+	bucketByCustomer = []byte("by_customer") // → subscriptions, orders, buyers' grants, members
+	bucketByParent   = []byte("by_parent")   // subscription or order → grants, refunds, seats; see heldApart
 )
 
 var objectBuckets = [][]byte{
 	bucketCustomers, bucketSubscriptions, bucketOrders, bucketGrants, bucketRefunds,
 	bucketCheckouts, bucketLinks, bucketPasses, bucketNotes, bucketByUser, bucketByCustomer, bucketByParent,
-	bucketEmails, bucketByEmail, bucketEmailLinks,
+	bucketEmails, bucketByEmail, bucketEmailLinks, bucketMembers, bucketSeats, bucketByMember,
 }
 
 // kind is the kind of an object inside an index key.
@@ -74,10 +74,15 @@ func indexKey(holder string, k kind, id string) []byte {
 
 // scan calls visit with each object that an index has under the holder.
 func scan(index *bolt.Bucket, holder string, visit func(k kind, id string) error) error {
+	return scanValues(index, holder, func(k kind, id string, _ []byte) error { return visit(k, id) })
+}
+
+// scanValues is scan with the values of the entries.
+func scanValues(index *bolt.Bucket, holder string, visit func(k kind, id string, value []byte) error) error {
 	prefix := append([]byte(holder), 0)
 	c := index.Cursor()
 	var last []byte
-	for key, _ := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, _ = c.Next() {
+	for key, value := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, value = c.Next() {
 		if last != nil && bytes.Compare(key, last) <= 0 {
 			return fmt.Errorf("%w: an index is out of order", ErrCorrupt) // or it would never end
 		}
@@ -86,7 +91,7 @@ func scan(index *bolt.Bucket, holder string, visit func(k kind, id string) error
 		if len(rest) < 2 {
 			continue
 		}
-		if err := visit(kind(rest[0]), string(rest[1:])); err != nil {
+		if err := visit(kind(rest[0]), string(rest[1:]), value); err != nil {
 			return err
 		}
 	}

@@ -155,10 +155,10 @@ func (w *polarWorld) changeCustomer() {
 
 // emailOf is what Polar tells of a customer's e-mail now.
 func (w *polarWorld) emailOf(c *entitlement.Customer) []Email {
-	if !emailCounts(c) {
+	if !emailCounts(c.ExternalID, !c.DeletedAt.IsZero()) {
 		return nil
 	}
-	return []Email{{c.ID, digested(w.email[c.ID]), c.Version.Row}}
+	return []Email{{ID: c.ID, Digest: digested(w.email[c.ID]), Row: c.Version.Row}}
 }
 
 // proofs are the users who come with their verified e-mails.
@@ -173,7 +173,7 @@ func (w *polarWorld) proofs() (facts []*Facts) {
 func (w *polarWorld) link() {
 	w.truth.emailLinks = make(map[string]string)
 	for id, c := range w.truth.customers {
-		if user := w.email[id]; user != "" && emailCounts(&c) && w.truth.links[id] == "" {
+		if user := w.email[id]; user != "" && emailCounts(c.ExternalID, !c.DeletedAt.IsZero()) && w.truth.links[id] == "" {
 			w.truth.emailLinks[id] = user
 		}
 	}

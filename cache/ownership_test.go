@@ -65,11 +65,11 @@ func digested(email string) (d EmailDigest) {
 }
 
 func emailed(n int, customer, email string) *Facts {
-	return &Facts{Emails: []Email{{customer, digested(email), at(n)}}}
+	return &Facts{Emails: []Email{{ID: customer, Digest: digested(email), Row: at(n)}}}
 }
 
 func proven(user, email string) *Facts {
-	return &Facts{EmailLinks: []EmailLink{{user, digested(email)}}}
+	return &Facts{EmailLinks: []EmailLink{{User: user, Digest: digested(email)}}}
 }
 
 func opened(id, user string) *Facts { return &Facts{Checkouts: []Checkout{{ID: id, User: user}}} }

@@ -6,12 +6,48 @@ import (
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
-// HoldsParent says whether the subscription or order of a grant is held.
-func (s *Store) HoldsParent(g *entitlement.Grant) (held bool, err error) {
+// HoldsParent says whether the subscription or order of a grant or seat is held.
+func (s *Store) HoldsParent(subscription, order string) (held bool, err error) {
 	err = s.read(func(tx *bolt.Tx) error {
-		held = g.SubscriptionID != "" && tx.Bucket(bucketSubscriptions).Get([]byte(g.SubscriptionID)) != nil ||
-			g.OrderID != "" && tx.Bucket(bucketOrders).Get([]byte(g.OrderID)) != nil
+		held = subscription != "" && tx.Bucket(bucketSubscriptions).Get([]byte(subscription)) != nil ||
+			order != "" && tx.Bucket(bucketOrders).Get([]byte(order)) != nil
 		return nil
 	})
 	return held, err
+}
+
+// SeatsOf are the seats that are held of a subscription or order.
+func (s *Store) SeatsOf(purchase string) (seats []entitlement.Seat, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		seats = nil
+		return scan(tx.Bucket(bucketByParent), purchase, func(k kind, id string) error {
+			if k != kindSeat {
+				return nil
+			}
+			seat, held, err := get(tx, bucketSeats, id, seatFields)
+			if err == nil && held {
+				seats = append(seats, seat)
+			}
+			return err
+		})
+	})
+	return seats, err
+}
+
+// MembersOf are the members that are held of a customer.
+func (s *Store) MembersOf(customer string) (members []entitlement.Member, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		members = nil
+		return scan(tx.Bucket(bucketByCustomer), customer, func(k kind, id string) error {
+			if k != kindMember {
+				return nil
+			}
+			m, held, err := get(tx, bucketMembers, id, memberFields)
+			if err == nil && held {
+				members = append(members, m)
+			}
+			return err
+		})
+	})
+	return members, err
 }

@@ -7,16 +7,17 @@ import (
 )
 
 // family is a purchase with all that hangs on it: a subscription with its
-// orders, or a one-time order, and the grants and refunds of these.
+// orders, or a one-time order, and the grants, refunds and seats of these.
 type family struct {
 	subscription *entitlement.Subscription // nil: a one-time order
 	orders       map[string]entitlement.Order
 	grants       map[string]entitlement.Grant
 	refunds      map[string]entitlement.Refund
+	seats        map[string]entitlement.Seat
 }
 
 func (m *family) size() int {
-	n := len(m.orders) + len(m.grants) + len(m.refunds)
+	n := len(m.orders) + len(m.grants) + len(m.refunds) + len(m.seats)
 	if m.subscription != nil {
 		n++
 	}
@@ -54,6 +55,7 @@ func newFamily() *family {
 		orders:  make(map[string]entitlement.Order),
 		grants:  make(map[string]entitlement.Grant),
 		refunds: make(map[string]entitlement.Refund),
+		seats:   make(map[string]entitlement.Seat),
 	}
 }
 
@@ -72,6 +74,12 @@ func (m *family) children(tx *bolt.Tx, parent string) error {
 				m.refunds[id] = r
 			}
 			return err
+		case kindSeat:
+			s, held, err := get(tx, bucketSeats, id, seatFields)
+			if err == nil && held {
+				m.seats[id] = s
+			}
+			return err
 		}
 		return nil
 	})
@@ -87,6 +95,11 @@ func (f *fold) drop(m *family) error {
 	}
 	for _, g := range m.grants {
 		if err := f.dropGrant(&g); err != nil {
+			return err
+		}
+	}
+	for _, s := range m.seats {
+		if err := f.dropSeat(&s); err != nil {
 			return err
 		}
 	}
@@ -110,7 +123,7 @@ func (f *fold) dropRefund(r *entitlement.Refund) error {
 		}
 		subscription = o.SubscriptionID
 	}
-	if err := f.touchParents(subscription, r.OrderID); err != nil {
+	if err := f.touchRefunded(subscription, r.OrderID); err != nil {
 		return err
 	}
 	if err := f.unindex(bucketByParent, kindRefund, r.ID, subscription, r.OrderID); err != nil {
@@ -123,10 +136,20 @@ func (f *fold) dropGrant(g *entitlement.Grant) error {
 	if err := f.touchParents(g.SubscriptionID, g.OrderID); err != nil {
 		return err
 	}
+	user, err := grantOwner(f.tx, g)
+	if err != nil {
+		return err
+	}
+	if err := f.move(kindGrant, g.ID, user, ""); err != nil {
+		return err
+	}
+	if err := f.unindex(bucketByMember, kindGrant, g.ID, memberOf(g)); err != nil {
+		return err
+	}
 	if err := f.unindex(bucketByParent, kindGrant, g.ID, g.SubscriptionID, g.OrderID); err != nil {
 		return err
 	}
-	if err := f.underCustomer(kindGrant, g.ID, g.CustomerID, ""); err != nil {
+	if err := f.underCustomer(kindGrant, g.ID, buyerOf(g), ""); err != nil {
 		return err
 	}
 	return f.remove(bucketGrants, g.ID)

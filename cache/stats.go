@@ -37,7 +37,7 @@ type counts struct {
 // countedBuckets are those of which Stats tells.
 var countedBuckets = [][]byte{
 	bucketCustomers, bucketSubscriptions, bucketOrders, bucketGrants, bucketRefunds,
-	bucketCheckouts, bucketLinks, bucketEmailLinks, bucketPasses,
+	bucketMembers, bucketSeats, bucketCheckouts, bucketLinks, bucketEmailLinks, bucketPasses,
 }
 
 // Stats says how much there is. Records are counted once a minute at most.

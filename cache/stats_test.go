@@ -22,6 +22,7 @@ func TestStats(t *testing.T) {
 	}
 	want := map[string]int{
 		"customers": 30, "subscriptions": 30, "orders": 30, "grants": 30, "refunds": 0, "checkouts": 0, "links": 1, "email_links": 0, "passes": 0,
+		"members": 0, "seats": 0,
 	}
 	if !maps.Equal(got.Objects, want) {
 		t.Errorf("objects %v, want %v", got.Objects, want)

@@ -33,6 +33,11 @@ func (s *Store) EachGrant(ctx context.Context, visit func(*entitlement.Grant) er
 	return walk(ctx, s, bucketGrants, grantFields, singly(ctx, visit))
 }
 
+// EachMember is like EachSubscription.
+func (s *Store) EachMember(ctx context.Context, visit func(*entitlement.Member) error) error {
+	return walk(ctx, s, bucketMembers, memberFields, singly(ctx, visit))
+}
+
 // EachCustomer is like EachSubscription. A customer of whom only the name is
 // known has no version.
 func (s *Store) EachCustomer(ctx context.Context, visit func(*entitlement.Customer) error) error {

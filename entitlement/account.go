@@ -14,6 +14,13 @@ type Facts struct {
 	Grants        []Grant
 	Refunds       []Refund
 	Passes        []Pass
+	// Seats are those that the user has or had, Members the user as a member of
+	// customers.
+	Seats   []Seat
+	Members []Member
+	// Foreign are the ids of those subscriptions, orders and customers that
+	// stand behind the user's seats and belong to others.
+	Foreign []string
 	// CheckoutAt is when the user last opened a checkout here. Zero: never, or
 	// long ago.
 	CheckoutAt time.Time
@@ -40,10 +47,12 @@ type Account struct {
 	// the same index as the fact.
 	subscriptions []subscriptionNotes
 	orders        []orderNotes
-	grants        []grantNotes
+	grants        []childNotes
+	seats         []childNotes
 }
 
 type subscriptionNotes struct {
+	foreign         bool // somebody else's, behind a seat
 	customerDeleted time.Time
 	disputed        bool      // a refund under it belongs to a dispute
 	grantsLive      bool      // something that it gave is live at Polar
@@ -51,13 +60,16 @@ type subscriptionNotes struct {
 }
 
 type orderNotes struct {
+	foreign         bool
 	customerDeleted time.Time
 	refundedAt      time.Time // benefits were taken back with a refund
 	disputedAt      time.Time // a dispute of it was lost
 }
 
-type grantNotes struct {
+// childNotes are those of a grant or seat.
+type childNotes struct {
 	customerDeleted time.Time
+	memberDeleted   bool
 	subscription    int // index of the parent, or -1
 	order           int
 }
@@ -72,9 +84,13 @@ func NewAccount(user string, f Facts) *Account {
 	slices.SortFunc(a.Grants, func(x, y Grant) int { return cmp.Compare(x.ID, y.ID) })
 	slices.SortFunc(a.Refunds, func(x, y Refund) int { return cmp.Compare(x.ID, y.ID) })
 	slices.SortFunc(a.Passes, func(x, y Pass) int { return cmp.Compare(x.ID, y.ID) })
+	slices.SortFunc(a.Seats, func(x, y Seat) int { return cmp.Compare(x.ID, y.ID) })
+	slices.SortFunc(a.Members, func(x, y Member) int { return cmp.Compare(x.ID, y.ID) })
+	slices.Sort(a.Foreign)
 	a.noteSubscriptions()
 	a.noteOrders()
 	a.noteGrants()
+	a.noteSeats()
 	a.noteRefunds()
 	return a
 }
@@ -82,7 +98,7 @@ func NewAccount(user string, f Facts) *Account {
 // Known says whether the store holds anything of Polar's about the user, or a
 // pass. That they have opened a checkout does not make them known.
 func (a *Account) Known() bool {
-	return len(a.Customers)+len(a.Subscriptions)+len(a.Orders)+len(a.Grants)+len(a.Passes) > 0
+	return len(a.Customers)+len(a.Subscriptions)+len(a.Orders)+len(a.Grants)+len(a.Passes)+len(a.Seats)+len(a.Members) > 0
 }
 
 // OwnCustomer is the id of the Polar customer that is this user and nobody
@@ -97,30 +113,41 @@ func (a *Account) OwnCustomer() string {
 	return ""
 }
 
+// BuysElsewhere says whether a living customer is held under which the user has
+// bought something, be it their own or not.
+func (a *Account) BuysElsewhere() bool {
+	for i := range a.Customers {
+		if c := &a.Customers[i]; c.DeletedAt.IsZero() && !a.foreign(c.ID) {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *Account) noteSubscriptions() {
 	a.subscriptions = make([]subscriptionNotes, len(a.Subscriptions))
 	for i := range a.Subscriptions {
-		a.subscriptions[i].customerDeleted = a.deletedAt(a.Subscriptions[i].CustomerID)
+		s := &a.Subscriptions[i]
+		a.subscriptions[i].customerDeleted, a.subscriptions[i].foreign = a.deletedAt(s.CustomerID), a.foreign(s.ID)
 	}
 }
 
 func (a *Account) noteOrders() {
 	a.orders = make([]orderNotes, len(a.Orders))
 	for i := range a.Orders {
-		a.orders[i].customerDeleted = a.deletedAt(a.Orders[i].CustomerID)
+		o := &a.Orders[i]
+		a.orders[i].customerDeleted, a.orders[i].foreign = a.deletedAt(o.CustomerID), a.foreign(o.ID)
 	}
 }
 
 // noteGrants links each grant to its parent, and tells each subscription what
 // Polar has done with what it gave.
 func (a *Account) noteGrants() {
-	a.grants = make([]grantNotes, len(a.Grants))
+	a.grants = make([]childNotes, len(a.Grants))
 	for i := range a.Grants {
 		g := &a.Grants[i]
+		a.grants[i] = a.child(g.CustomerID, g.MemberID, g.SubscriptionID, g.OrderID)
 		n := &a.grants[i]
-		n.customerDeleted = a.deletedAt(g.CustomerID)
-		n.subscription = a.subscriptionIndex(g.SubscriptionID)
-		n.order = a.orderIndex(g.OrderID)
 		if n.subscription < 0 {
 			continue
 		}
@@ -132,6 +159,33 @@ func (a *Account) noteGrants() {
 			parent.grantsRevokedAt = g.RevokedAt
 		}
 	}
+}
+
+func (a *Account) noteSeats() {
+	a.seats = make([]childNotes, len(a.Seats))
+	for i := range a.Seats {
+		s := &a.Seats[i]
+		a.seats[i] = a.child("", s.MemberID, s.SubscriptionID, s.OrderID)
+	}
+}
+
+// child links a grant or seat to its parent.
+func (a *Account) child(customer, member, subscription, order string) childNotes {
+	n := childNotes{subscription: a.subscriptionIndex(subscription), order: a.orderIndex(order)}
+	if customer != "" {
+		n.customerDeleted = a.deletedAt(customer)
+	}
+	for i := range a.Members {
+		if m := &a.Members[i]; member != "" && m.ID == member {
+			n.memberDeleted = m.Deleted
+		}
+	}
+	return n
+}
+
+func (a *Account) foreign(id string) bool {
+	_, ok := slices.BinarySearch(a.Foreign, id)
+	return ok
 }
 
 func (a *Account) noteRefunds() {
@@ -178,10 +232,13 @@ func (a *Account) orderIndex(id string) int {
 	return -1
 }
 
-// current says whether the subscription at i is neither over nor a deleted
+// running says whether the subscription at i is neither over nor a deleted
 // customer's.
-func (a *Account) current(i int) bool {
+func (a *Account) running(i int) bool {
 	return !a.Subscriptions[i].Status.Ended() && a.subscriptions[i].customerDeleted.IsZero()
 }
+
+// current says that it is the user's own, too.
+func (a *Account) current(i int) bool { return a.running(i) && !a.subscriptions[i].foreign }
 
 func later(t, than time.Time) bool { return than.IsZero() || t.After(than) }

@@ -10,7 +10,7 @@ func (a *Account) Unconfirmed(r *Rules, heard, now time.Time) bool {
 	heard = latest(heard, r.ConfirmedAt)
 	for i := range a.Subscriptions {
 		s := &a.Subscriptions[i]
-		if !a.current(i) {
+		if !a.running(i) {
 			continue
 		}
 		since := latest(heard, s.Version.AsOf)
@@ -45,14 +45,26 @@ func (a *Account) boundaries(i int, r *Rules) []time.Time {
 	return all
 }
 
-// hasOrphan says whether there is a live grant whose parent is not held.
+// hasOrphan says whether there is a live grant or a claimed seat whose parent is
+// not held.
 func (a *Account) hasOrphan(heard time.Time) bool {
 	for i := range a.Grants {
 		if a.Orphan(i) && !heard.After(a.Grants[i].Version.AsOf) {
 			return true
 		}
 	}
+	for i := range a.Seats {
+		if a.OrphanSeat(i) && !heard.After(a.Seats[i].Version.AsOf) {
+			return true
+		}
+	}
 	return false
+}
+
+// OrphanSeat says whether the seat at i is claimed and its parent is not held.
+func (a *Account) OrphanSeat(i int) bool {
+	n := &a.seats[i]
+	return a.Seats[i].Claimed && n.subscription < 0 && n.order < 0
 }
 
 // Orphan says whether the grant at i is live and its parent is not held.

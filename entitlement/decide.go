@@ -80,7 +80,7 @@ func (a *Account) Opens(plan int, r *Rules, now time.Time) bool {
 
 // best is the way that opens the plan for longest, or if none does, the one
 // whose refusal tells most. Equal ways fall to the earlier row of the table in
-// the design: subscriptions by status, then orders, grants and passes.
+// the design: subscriptions by status, then orders, grants, seats and passes.
 func (a *Account) best(p *Plan, r *Rules, now time.Time) way {
 	return a.compare(p, r, now, nil)
 }
@@ -123,6 +123,12 @@ func (a *Account) compare(p *Plan, r *Rules, now time.Time, told func(k Kind, i 
 			c.enter(KindGrant, i, &w)
 		}
 	}
+	for i := range a.Seats {
+		if slices.Contains(p.Products, a.seatProduct(i)) {
+			w := a.seatWay(i, &p.Grace, r, now)
+			c.enter(KindSeat, i, &w)
+		}
+	}
 	for i := range a.Passes {
 		if a.Passes[i].Plan == p.Name {
 			w := passWay(&a.Passes[i], now)
@@ -130,6 +136,17 @@ func (a *Account) compare(p *Plan, r *Rules, now time.Time, told func(k Kind, i 
 		}
 	}
 	return c.best
+}
+
+// seatProduct is the product that a seat is of, empty if nobody knows.
+func (a *Account) seatProduct(i int) string {
+	switch n := &a.seats[i]; {
+	case n.subscription >= 0:
+		return a.Subscriptions[n.subscription].ProductID
+	case n.order >= 0:
+		return a.Orders[n.order].ProductID
+	}
+	return ""
 }
 
 // decision turns the way that decided into the answer. p is the plan it was
@@ -156,6 +173,9 @@ func (w *way) decision(p *Plan, sells bool) Decision {
 	}
 	if w.reason == ReasonPlanRequired && w.subscribed {
 		d.NextStep = StepChange
+	}
+	if w.lent && d.NextStep == StepPortal {
+		d.NextStep = StepContact // whoever has bought it can do something
 	}
 	return d
 }

@@ -113,7 +113,6 @@ func ofOrder(id string) grantMod { return func(g *ent.Grant) { g.OrderID = id } 
 func revoked(t time.Time) grantMod {
 	return func(g *ent.Grant) { g.Granted, g.Revoked, g.RevokedAt = false, true, t }
 }
-func forMember(g *ent.Grant)      { g.ForMember = true }
 func actionRequired(g *ent.Grant) { g.Granted, g.Revoked = false, false }
 
 func refund(t time.Time, mods ...func(*ent.Refund)) ent.Refund {
@@ -769,8 +768,6 @@ func TestDecideGrants(t *testing.T) {
 			{failed.Add(day), no("past_due", "past_due", failed.Add(day))},
 		}},
 		{"parent seats", facts(parent("active", subSeats), grant(child)), nil, []moment{{start, nothing()}}},
-		{"a member's", facts(parent("active"), grant(child, forMember)), nil, []moment{{start, nothing()}}},
-		{"a member's without parent", facts(grant(child, forMember)), nil, []moment{{start, nothing()}}},
 		{"parent not held", facts(grant(ofSub("unheard"))), nil, []moment{
 			{start, yes("benefit", "none", never)}, {end.Add(999 * day), yes("benefit", "none", never)},
 		}},

@@ -14,6 +14,7 @@ const (
 	KindSubscription Kind = "subscription"
 	KindOrder        Kind = "order"
 	KindGrant        Kind = "grant"
+	KindSeat         Kind = "seat"
 	KindPass         Kind = "pass"
 )
 
@@ -26,6 +27,7 @@ const (
 	SourceMetadata   Source = "metadata"
 	SourceExternalID Source = "externalId"
 	SourceEmail      Source = "email"
+	SourceMember     Source = "member" // of the customer who has bought it
 	SourceOperator   Source = "operator"
 )
 
@@ -58,7 +60,7 @@ type Weighed struct {
 	ID   string
 	// Item is the product, or of a grant the benefit. A pass has none.
 	Item     string
-	Parent   string // of a grant: its subscription or order
+	Parent   string // of a grant or seat: its subscription or order
 	Customer string
 	Source   Source
 	Status   string
@@ -72,6 +74,8 @@ type Weighed struct {
 	// Course is what the fact opens at the moment, and what it will open after
 	// that by time alone.
 	Course []Stage
+	// Advice is what the operator or the buyer can do, if there is something.
+	Advice string
 }
 
 // Stage is a time with one reason.
@@ -136,15 +140,20 @@ type fact struct {
 // openers lists the facts that could open something.
 func (a *Account) openers() (all []fact) {
 	for i := range a.Subscriptions {
-		all = append(all, fact{KindSubscription, i})
+		if !a.subscriptions[i].foreign {
+			all = append(all, fact{KindSubscription, i})
+		}
 	}
 	for i := range a.Orders {
-		if a.Orders[i].SubscriptionID == "" {
+		if a.Orders[i].SubscriptionID == "" && !a.orders[i].foreign {
 			all = append(all, fact{KindOrder, i})
 		}
 	}
 	for i := range a.Grants {
 		all = append(all, fact{KindGrant, i})
+	}
+	for i := range a.Seats {
+		all = append(all, fact{KindSeat, i})
 	}
 	for i := range a.Passes {
 		all = append(all, fact{KindPass, i})
@@ -176,8 +185,15 @@ func (x *explainer) weigh(f fact, w way) Weighed {
 		}
 		w = x.way(f, w.until)
 	}
+	if now := &v.Course[0]; now.Reason == ReasonSeatRevoked {
+		v.Advice = adviceAssign
+	}
 	return v
 }
+
+// adviceAssign is for a seat that is revoked while what it is of goes on. Polar
+// revokes all seats when a payment fails, and gives none back when it is made.
+const adviceAssign = "assign again: Polar does not give a revoked seat back, also not after a failed payment was made"
 
 // way is what the fact opens at some moment.
 func (x *explainer) way(f fact, at time.Time) way {
@@ -188,6 +204,8 @@ func (x *explainer) way(f fact, at time.Time) way {
 		return x.a.orderWay(f.index)
 	case KindGrant:
 		return x.a.grantWay(f.index, &x.plan.Grace, x.r, at)
+	case KindSeat:
+		return x.a.seatWay(f.index, &x.plan.Grace, x.r, at)
 	}
 	return passWay(&x.a.Passes[f.index], at)
 }
@@ -214,7 +232,9 @@ func (x *explainer) describe(f fact) Weighed {
 			Kind: f.kind, ID: g.ID, Item: g.BenefitID, Customer: g.CustomerID, Status: "pending", Version: g.Version,
 			Parent: g.SubscriptionID + g.OrderID, Source: x.source(g.CustomerID, ""),
 		}
-		switch n := &a.grants[f.index]; { // a grant is whose its parent is
+		switch n := &a.grants[f.index]; { // a grant is whose its parent is, or its member's
+		case g.ForMember:
+			v.Source = SourceMember
 		case n.subscription >= 0:
 			v.Source = x.describe(fact{KindSubscription, n.subscription}).Source
 		case n.order >= 0:
@@ -227,8 +247,26 @@ func (x *explainer) describe(f fact) Weighed {
 		}
 		return v
 	}
+	if f.kind == KindSeat {
+		return x.describeSeat(f)
+	}
 	p := &a.Passes[f.index]
 	return Weighed{Kind: f.kind, ID: p.ID, Status: statusPass, Source: SourceOperator}
+}
+
+func (x *explainer) describeSeat(f fact) Weighed {
+	s := &x.a.Seats[f.index]
+	v := Weighed{
+		Kind: f.kind, ID: s.ID, Item: x.a.seatProduct(f.index), Customer: s.CustomerID, Status: "pending",
+		Version: s.Version, Parent: s.SubscriptionID + s.OrderID, Source: SourceMember,
+	}
+	switch {
+	case s.Revoked:
+		v.Status = "revoked"
+	case s.Claimed:
+		v.Status = "claimed"
+	}
+	return v
 }
 
 // source is why Owner says that a purchase is the user's.
@@ -257,12 +295,15 @@ func (x *explainer) boundary(f fact, w *way) string {
 		return "deleted_at"
 	case ReasonRefunded, ReasonDisputed:
 		return "refunded_at"
-	case ReasonBenefitRevoked:
+	case ReasonBenefitRevoked, ReasonSeatRevoked:
 		return "revoked_at"
 	}
 	i := f.index
-	if f.kind == KindGrant {
+	switch f.kind {
+	case KindGrant:
 		i = x.a.grants[f.index].subscription
+	case KindSeat:
+		i = x.a.seats[f.index].subscription
 	}
 	if i < 0 {
 		return ""
@@ -379,7 +420,11 @@ func (v *Weighed) String() string {
 	for i := range v.Course {
 		stages[i] = v.Course[i].sentence(i > 0)
 	}
-	return strings.Join(stages, ", then ")
+	said := strings.Join(stages, ", then ")
+	if v.Advice != "" {
+		said += "; " + v.Advice
+	}
+	return said
 }
 
 func (s *Stage) sentence(later bool) string {

@@ -139,11 +139,58 @@ type Grant struct {
 	BenefitID      string
 	SubscriptionID string
 	OrderID        string
-	// ForMember says that the grant is a team member's, not the buyer's.
+	// MemberID is the member of the customer who has it. ForMember says that
+	// this is somebody else than the buyer, as far as the grant tells.
+	MemberID  string
 	ForMember bool
 	Granted   bool
 	Revoked   bool
 	RevokedAt time.Time
+}
+
+// Seat is a place in a subscription or order that is sold by seats. It opens
+// for the member who has claimed it.
+type Seat struct {
+	Version        Version
+	ID             string
+	SubscriptionID string
+	OrderID        string
+	Claimed        bool
+	Revoked        bool
+	RevokedAt      time.Time
+
+	// CustomerID and MemberID say who has claimed it last: the member, or, where
+	// Polar knows no members, the customer itself. Polar takes them off a seat
+	// that it revokes; ClaimedIn is the version of the state that told them.
+	CustomerID string
+	MemberID   string
+	ClaimedIn  Version
+}
+
+// Roles of members. Each customer has one owner, who is the buyer.
+const (
+	RoleOwner          = "owner"
+	RoleBillingManager = "billing_manager"
+)
+
+// Member is a person of a customer.
+type Member struct {
+	Version    Version
+	ID         string
+	CustomerID string
+	// ExternalID is the person's user id, unique only within the customer. An
+	// owner's is that of the customer.
+	ExternalID string
+	Role       string
+	Deleted    bool
+}
+
+// Manages says whether the member may act for the customer: with seats and
+// billing.
+//
+// Source: https://polar.sh/docs/features/seat-based-pricing
+func (m *Member) Manages() bool {
+	return !m.Deleted && (m.Role == RoleOwner || m.Role == RoleBillingManager)
 }
 
 // Refund is a refund of an order.

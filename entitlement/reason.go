@@ -37,6 +37,7 @@ const (
 	ReasonRefunded        Reason = "refunded"
 	ReasonDisputed        Reason = "disputed"
 	ReasonBenefitRevoked  Reason = "benefit_revoked"
+	ReasonSeatRevoked     Reason = "seat_revoked"
 	ReasonPassExpired     Reason = "pass_expired"
 	ReasonCustomerDeleted Reason = "customer_deleted"
 	ReasonNoSubscription  Reason = "no_subscription"
@@ -74,6 +75,7 @@ var refusals = map[Reason]struct {
 	ReasonRefunded:        {http.StatusPaymentRequired, StepCheckout},
 	ReasonDisputed:        {http.StatusForbidden, StepContact},
 	ReasonBenefitRevoked:  {http.StatusPaymentRequired, StepCheckout},
+	ReasonSeatRevoked:     {http.StatusForbidden, StepContact},
 	ReasonPassExpired:     {http.StatusPaymentRequired, StepCheckout},
 	ReasonCustomerDeleted: {http.StatusForbidden, StepContact},
 	ReasonNoSubscription:  {http.StatusPaymentRequired, StepCheckout},

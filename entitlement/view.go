@@ -42,6 +42,7 @@ func (a *Account) With(id string, change func(*Subscription)) *Account {
 	f := Facts{
 		Customers: slices.Clone(a.Customers), Subscriptions: slices.Clone(a.Subscriptions), Orders: slices.Clone(a.Orders),
 		Grants: slices.Clone(a.Grants), Refunds: slices.Clone(a.Refunds), Passes: slices.Clone(a.Passes),
+		Seats: slices.Clone(a.Seats), Members: slices.Clone(a.Members), Foreign: slices.Clone(a.Foreign), CheckoutAt: a.CheckoutAt,
 	}
 	if i := a.subscriptionIndex(id); i >= 0 {
 		change(&f.Subscriptions[i])
@@ -55,6 +56,18 @@ func (a *Account) CurrentSubscriptions() iter.Seq[*Subscription] {
 	return func(yield func(*Subscription) bool) {
 		for i := range a.Subscriptions {
 			if a.current(i) && !yield(&a.Subscriptions[i]) {
+				return
+			}
+		}
+	}
+}
+
+// RunningSubscriptions are those that are neither over nor a deleted
+// customer's, with those of others in which the user has a seat.
+func (a *Account) RunningSubscriptions() iter.Seq[*Subscription] {
+	return func(yield func(*Subscription) bool) {
+		for i := range a.Subscriptions {
+			if a.running(i) && !yield(&a.Subscriptions[i]) {
 				return
 			}
 		}
@@ -112,6 +125,14 @@ func (a *Account) productOpen(id string, p *Plan, r *Rules, now time.Time) bool 
 			continue
 		}
 		if w := a.orderWay(i); w.open {
+			return true
+		}
+	}
+	for i := range a.Seats {
+		if a.seatProduct(i) != id {
+			continue
+		}
+		if w := a.seatWay(i, &p.Grace, r, now); w.open {
 			return true
 		}
 	}

@@ -26,7 +26,8 @@ type way struct {
 	lasts      time.Time
 	forever    bool
 	grace      bool
-	subscribed bool // a subscription stands behind it
+	subscribed bool // a subscription of the user's stands behind it
+	lent       bool // it rests on what somebody else has bought
 	held       bool // there is such a thing at all
 	live       bool // closed, but by trouble that its owner can end
 	rank       int8 // row of the design's table, for ties
@@ -112,6 +113,7 @@ const (
 	rankClosed
 	rankOrder
 	rankGrant
+	rankSeat
 	rankPass
 )
 
@@ -134,11 +136,18 @@ func inGrace(status Status, rank int8, end, now time.Time, while, after Reason) 
 	return w
 }
 
+// subscriptionWay is what a subscription gives to its buyer. Seats open by being
+// claimed.
 func (a *Account) subscriptionWay(i int, g *Grace, r *Rules, now time.Time) way {
-	s, notes := &a.Subscriptions[i], &a.subscriptions[i]
-	if s.Seats {
+	if a.Subscriptions[i].Seats || a.subscriptions[i].foreign {
 		return way{}
 	}
+	return a.subscriptionGives(i, g, r, now)
+}
+
+// subscriptionGives is what a subscription gives to whoever it is for.
+func (a *Account) subscriptionGives(i int, g *Grace, r *Rules, now time.Time) way {
+	s, notes := &a.Subscriptions[i], &a.subscriptions[i]
 	if !notes.customerDeleted.IsZero() {
 		return closed(string(s.Status), ReasonCustomerDeleted, notes.customerDeleted)
 	}
@@ -236,12 +245,20 @@ func firstAfterTrial(s *Subscription, failed time.Time) bool {
 	return failed.Before(s.TrialEnd.Add(s.PeriodEnd.Sub(s.PeriodStart) / 2))
 }
 
+// orderWay is what an order gives to its buyer.
 func (a *Account) orderWay(i int) way {
-	o, notes := &a.Orders[i], &a.orders[i]
-	if o.SubscriptionID != "" || o.Seats {
+	if a.Orders[i].Seats || a.orders[i].foreign {
 		return way{}
 	}
+	return a.orderGives(i)
+}
+
+// orderGives is what an order gives to whoever it is for.
+func (a *Account) orderGives(i int) way {
+	o, notes := &a.Orders[i], &a.orders[i]
 	switch {
+	case o.SubscriptionID != "":
+		return way{}
 	case !notes.customerDeleted.IsZero():
 		return closed(statusOrder, ReasonCustomerDeleted, notes.customerDeleted)
 	case !notes.disputedAt.IsZero():
@@ -256,53 +273,92 @@ func (a *Account) orderWay(i int) way {
 	return way{} // draft, pending, void: nothing was bought
 }
 
+// parentGives is what the parent of a grant or seat gives, ok if it is held.
+func (a *Account) parentGives(n *childNotes, g *Grace, r *Rules, now time.Time) (w way, ok bool) {
+	switch {
+	case n.subscription >= 0:
+		s := &a.Subscriptions[n.subscription]
+		w = a.subscriptionGives(n.subscription, g, r, now)
+		if w.open && s.Status.Ended() {
+			// Grace after the end is for the subscription, not for children.
+			w = closed(w.status, endedReason(s.Status), s.End())
+		}
+		w.lent = a.subscriptions[n.subscription].foreign
+	case n.order >= 0:
+		w = a.orderGives(n.order)
+		w.lent = a.orders[n.order].foreign
+	default:
+		return way{}, false
+	}
+	w.subscribed = w.subscribed && !w.lent
+	return w, true
+}
+
+func (a *Account) sellsSeats(n *childNotes) bool {
+	return n.subscription >= 0 && a.Subscriptions[n.subscription].Seats || n.order >= 0 && a.Orders[n.order].Seats
+}
+
 // grantWay is that of a benefit: open as its parent is, while it is live.
 func (a *Account) grantWay(i int, g *Grace, r *Rules, now time.Time) way {
 	grant, notes := &a.Grants[i], &a.grants[i]
-	if grant.ForMember {
-		return way{}
-	}
 	if !notes.customerDeleted.IsZero() {
 		return closed(statusNone, ReasonCustomerDeleted, notes.customerDeleted)
 	}
-	live := grant.Granted && !grant.Revoked
-	parent := way{held: true, open: true, forever: true, reason: ReasonBenefit, status: statusNone}
-	switch {
-	case notes.subscription >= 0:
-		s := &a.Subscriptions[notes.subscription]
-		parent = a.subscriptionWay(notes.subscription, g, r, now)
-		live = live || revokedByFailedPayment(grant, s, g)
-		if parent.open && s.Status.Ended() {
-			// Grace after the end is for the subscription, not for children.
-			parent = closed(parent.status, endedReason(s.Status), s.End())
-		}
-	case notes.order >= 0:
-		parent = a.orderWay(notes.order)
+	parent, held := a.parentGives(notes, g, r, now)
+	if !held {
+		parent = way{held: true, open: true, forever: true, reason: ReasonBenefit, status: statusNone}
 	}
+	live := grant.Granted && !grant.Revoked || grant.Revoked && a.revokedByFailedPayment(notes, grant.RevokedAt, g)
 	switch {
-	case !parent.held:
-		return way{}
+	case !parent.held, grant.MemberID == "" && a.sellsSeats(notes):
+		return way{} // what is bought by seats gives the buyer nothing
 	case !parent.open:
 		return parent
-	case live:
+	case live && !notes.memberDeleted:
 		parent.rank = rankGrant
 		return parent
 	case grant.Revoked:
-		return closed(parent.status, ReasonBenefitRevoked, grant.RevokedAt)
+		w := closed(parent.status, ReasonBenefitRevoked, grant.RevokedAt)
+		w.lent = parent.lent
+		return w
 	}
 	return way{} // Polar waits for the customer to do something first
 }
 
-// revokedByFailedPayment says whether Polar took the grant back only because
-// the parent is past due: with its own grace at 0, the default, it does so at
-// once, which our grace outlasts.
-func revokedByFailedPayment(grant *Grant, s *Subscription, g *Grace) bool {
+// seatWay is that of a seat: open as its parent is, while it is claimed. Of a
+// seat without its parent nothing is known.
+func (a *Account) seatWay(i int, g *Grace, r *Rules, now time.Time) way {
+	seat, notes := &a.Seats[i], &a.seats[i]
+	parent, held := a.parentGives(notes, g, r, now)
+	live := seat.Claimed || seat.Revoked && a.revokedByFailedPayment(notes, seat.RevokedAt, g)
+	switch {
+	case !held, !parent.held:
+		return way{}
+	case !parent.open:
+		return parent
+	case live && !notes.memberDeleted:
+		parent.rank = rankSeat
+		return parent
+	case seat.Revoked || notes.memberDeleted:
+		return closed(parent.status, ReasonSeatRevoked, seat.RevokedAt)
+	}
+	return way{} // an invitation
+}
+
+// revokedByFailedPayment says whether Polar took a grant or seat back only
+// because the parent is past due: with its own grace at 0, the default, it does
+// so at once, which our grace outlasts.
+func (a *Account) revokedByFailedPayment(n *childNotes, revokedAt time.Time, g *Grace) bool {
+	if n.subscription < 0 {
+		return false
+	}
+	s := &a.Subscriptions[n.subscription]
 	failed := first(s.PastDueAt, s.PeriodStart)
 	grace := g.PastDue
 	if firstAfterTrial(s, failed) {
 		grace = g.TrialPastDue
 	}
-	return s.Status == StatusPastDue && !grace.Polar && grant.Revoked && !grant.RevokedAt.Before(failed)
+	return s.Status == StatusPastDue && !grace.Polar && !revokedAt.Before(failed)
 }
 
 func endedReason(s Status) Reason {

@@ -50,6 +50,7 @@ type shelf struct {
 	dead    []string // plans of which Polar knows no product; nil: not asked yet
 	// recurring: nothing but subscriptions opens a plan.
 	recurring bool
+	seats     bool // some product is known to be sold by seats
 }
 
 // isDead says whether Polar knew none of a plan's products when it was asked.
@@ -185,7 +186,10 @@ func (g *Gateway) checkPlans(ctx context.Context, client *polar.Client) error {
 	if err != nil {
 		return err
 	}
-	dead, recurring := []string{}, !g.usesBenefits()
+	dead, recurring, seats := []string{}, !g.usesBenefits(), false
+	for _, product := range found {
+		seats = seats || bySeats(&product)
+	}
 	for i := range g.plans {
 		p := &g.plans[i]
 		recurring = recurring && !slices.ContainsFunc(p.Products, func(id string) bool { return !found[id].IsRecurring })
@@ -196,7 +200,7 @@ func (g *Gateway) checkPlans(ctx context.Context, client *polar.Client) error {
 	}
 	g.catalog.mu.Lock()
 	before := g.catalog.dead
-	g.catalog.dead, g.catalog.recurring = dead, recurring
+	g.catalog.dead, g.catalog.recurring, g.catalog.seats = dead, recurring, seats
 	g.catalog.mu.Unlock()
 	if before != nil && slices.Equal(before, dead) {
 		return nil

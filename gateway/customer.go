@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,7 +41,7 @@ func (g *Gateway) ownCustomer(ctx context.Context, user string) (string, error) 
 	if id == "" {
 		found, err := g.findCustomer(ctx, user)
 		if errors.Is(err, polar.ErrNotFound) {
-			if slices.ContainsFunc(account.Customers, func(c entitlement.HeldCustomer) bool { return c.DeletedAt.IsZero() }) {
+			if account.BuysElsewhere() {
 				return "", ErrNotLinked
 			}
 			return "", ErrNoCustomer

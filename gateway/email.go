@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,9 +19,9 @@ import (
 	"github.com/caddy-polar/caddy-polar/polar"
 )
 
-// Linking by e-mail: who shows a token with a verified e-mail, and has no
-// customer at Polar, becomes the customer without external id that has this
-// e-mail. It happens once; the e-mail may change afterwards.
+// Linking by e-mail: who shows a token with a verified e-mail becomes the
+// customer without external id that has this e-mail, unless they are one, and the
+// members of teams that have it. It happens once; the e-mail may change afterwards.
 
 // maxEmail is the longest address that is believed, in bytes.
 const maxEmail = 320
@@ -70,12 +71,12 @@ func emailDigest(keys *cache.Keys, address string) (d cache.EmailDigest) {
 // linkPatience is how long a request waits for its user to be linked.
 const linkPatience = 2 * time.Second
 
-// AccountOf is Account for somebody whose token was verified: customers that
-// have their e-mail become theirs first, where that is switched on. It asks the
-// store, and never Polar.
+// AccountOf is Account for somebody whose token was verified: customers and
+// members that have their e-mail become theirs first, where that is switched on.
+// It asks the store, and never Polar.
 func (g *Gateway) AccountOf(v Visitor) (*entitlement.Account, error) {
 	account, err := g.Account(v.User)
-	if err != nil || !g.proves(&v) || ownsCustomer(account) {
+	if err != nil || !g.proves(&v) || isSomebody(account) && g.opensAny(account) {
 		return account, err
 	}
 	linked, err := g.linkByEmail(&v, account)
@@ -97,6 +98,15 @@ func ownsCustomer(a *entitlement.Account) bool {
 	return false
 }
 
+// isSomebody says whether a user is a customer of Polar's, or a member of one.
+func isSomebody(a *entitlement.Account) bool { return ownsCustomer(a) || len(a.Members) > 0 }
+
+// has says whether a customer or member is the user's.
+func has(a *entitlement.Account, id string) bool {
+	return slices.ContainsFunc(a.Customers, func(c entitlement.HeldCustomer) bool { return c.Own && c.ID == id }) ||
+		slices.ContainsFunc(a.Members, func(m entitlement.Member) bool { return m.ID == id })
+}
+
 func (g *Gateway) opensAny(a *entitlement.Account) bool {
 	rules, now := g.Rules(), g.Now()
 	for i := range rules.Plans {
@@ -113,10 +123,14 @@ func (g *Gateway) linkByEmail(v *Visitor, account *entitlement.Account) (*entitl
 	if err != nil {
 		return nil, err
 	}
-	link := cache.EmailLink{User: v.User, Digest: emailDigest(keys, v.Email)}
+	link := cache.EmailLink{User: v.User, Digest: emailDigest(keys, v.Email), MembersOnly: ownsCustomer(account)}
 	theirs, others, err := g.store.ByEmail(link)
 	if err != nil {
 		return nil, err
+	}
+	theirs = slices.DeleteFunc(theirs, func(id string) bool { return has(account, id) })
+	if len(theirs) == 0 && isSomebody(account) {
+		return account, nil
 	}
 	if len(theirs) > 0 {
 		// Also when another request has linked them just now: after this its link
@@ -132,9 +146,9 @@ func (g *Gateway) linkByEmail(v *Visitor, account *entitlement.Account) (*entitl
 	}
 	switch customers := append(theirs, others...); {
 	case len(customers) == 0:
-	case ownsCustomer(account):
+	case isSomebody(account):
 		g.contested.clear(v.User)
-		g.logger.Info("customer linked by verified e-mail",
+		g.logger.Info("customer or member linked by verified e-mail",
 			zap.String("user_hash", g.HashUser(v.User)), zap.Strings("customers", theirs))
 	case g.contested.note(v.User, customers[0]): // perhaps another user was faster just now
 		g.logger.Warn("a customer with this user's verified e-mail is another user's: the first link stands",

@@ -249,7 +249,7 @@ func wantedEvents() []string {
 	var kinds []string
 	for _, kind := range slices.Sorted(maps.Keys(eventKinds)) {
 		group, _, _ := strings.Cut(kind, ".")
-		if eventKinds[kind] != nil || slices.Contains([]string{"product", "benefit", "customer_seat", "member"}, group) {
+		if eventKinds[kind] != nil || slices.Contains([]string{"product", "benefit"}, group) {
 			kinds = append(kinds, kind)
 		}
 	}

@@ -45,6 +45,9 @@ var (
 	readRefund       = decoded((*reader).refund)
 	readGrant        = decoded((*reader).grant)
 	readCheckout     = decoded((*reader).checkout)
+	readSeat         = decoded((*reader).seat)
+	readMember       = decoded((*reader).toldMember)
+	readGoneMember   = decoded((*reader).goneMember)
 )
 
 // decoded takes the data of an event for what a reader wants.
@@ -83,8 +86,10 @@ var eventKinds = map[string]func(*reader, polar.Event) error{
 	"benefit_grant.created": readGrant, "benefit_grant.cycled": readGrant,
 	"benefit_grant.updated": readGrant, "benefit_grant.revoked": readGrant,
 
-	"customer_seat.assigned": nil, "customer_seat.claimed": nil, "customer_seat.revoked": nil,
-	"member.created": nil, "member.updated": nil, "member.deleted": nil,
+	"customer_seat.assigned": readSeat, "customer_seat.claimed": readSeat, "customer_seat.revoked": readSeat,
+
+	"member.created": readMember, "member.updated": readMember, "member.deleted": readGoneMember,
+
 	"product.created": nil, "product.updated": nil,
 	"discount.created": nil, "discount.updated": nil, "discount.deleted": nil,
 	"benefit.created": nil, "benefit.updated": nil,
@@ -166,14 +171,15 @@ func (r *reader) nested(c *polar.Nested) {
 	if c.ExternalID != "" {
 		r.facts.Names = append(r.facts.Names, cache.Name{Customer: c.ID, ExternalID: c.ExternalID})
 	} else if at, ok := r.rowTime(c.Row); ok {
-		r.email(c.ID, c.Email, at)
+		r.email(cache.Email{ID: c.ID, Row: at}, c.Email)
 	}
 }
 
-// email takes the e-mail of a customer that has no external id.
-func (r *reader) email(customer, address string, row time.Time) {
+// email takes the e-mail of a customer or member that has no external id.
+func (r *reader) email(whose cache.Email, address string) {
 	if r.digest != nil {
-		r.facts.Emails = append(r.facts.Emails, cache.Email{Customer: customer, Digest: r.digest(address), Row: row})
+		whose.Digest = r.digest(address)
+		r.facts.Emails = append(r.facts.Emails, whose)
 	}
 }
 
@@ -196,7 +202,7 @@ func (r *reader) customer(c polar.Customer) error {
 		Version: v, ID: c.ID, ExternalID: c.ExternalID, DeletedAt: optional(c.DeletedAt),
 	})
 	if c.ExternalID == "" && c.DeletedAt == nil {
-		r.email(c.ID, c.Email, v.Row)
+		r.email(cache.Email{ID: c.ID, Row: v.Row}, c.Email)
 	}
 	return nil
 }
@@ -284,22 +290,104 @@ func (r *reader) grant(g polar.BenefitGrant) error {
 	if err := checkIDs("benefit grant", g.CustomerID, g.BenefitID); err != nil {
 		return err
 	}
-	if err := checkOptionalIDs("benefit grant", g.SubscriptionID, g.OrderID); err != nil {
+	if err := checkOptionalIDs("benefit grant", g.SubscriptionID, g.OrderID, g.MemberID); err != nil {
 		return err
 	}
 	fact := entitlement.Grant{
 		Version: v, ID: g.ID, CustomerID: g.CustomerID, BenefitID: g.BenefitID,
 		SubscriptionID: g.SubscriptionID, OrderID: g.OrderID,
+		MemberID: g.MemberID,
 		// Each customer has an owner member, who is the buyer.
-		ForMember: g.MemberID != "" && (g.Member == nil || g.Member.Role != "owner"),
+		ForMember: g.MemberID != "" && (g.Member == nil || g.Member.Role != entitlement.RoleOwner),
 		Granted:   g.IsGranted, Revoked: g.IsRevoked, RevokedAt: optional(g.RevokedAt),
 	}
 	if err := checkDates("benefit grant", g.RevokedAt); err != nil {
 		return err
 	}
 	r.nested(g.Customer)
+	if fact.ForMember {
+		r.nestedMember(g.Member)
+	}
 	r.facts.Grants = append(r.facts.Grants, fact)
 	return nil
+}
+
+func (r *reader) seat(s polar.Seat) error {
+	v, err := r.version("seat", s.Row)
+	if err != nil {
+		return err
+	}
+	if err := checkIDs("seat", s.SubscriptionID+s.OrderID); err != nil {
+		return err
+	}
+	if err := checkOptionalIDs("seat", s.CustomerID, s.MemberID); err != nil {
+		return err
+	}
+	if err := checkDates("seat", s.RevokedAt); err != nil {
+		return err
+	}
+	if s.Status == "" || len(s.Status) > maxWord {
+		return fmt.Errorf("%w: seat: status is missing or malformed", errMalformed)
+	}
+	fact := entitlement.Seat{
+		Version: v, ID: s.ID, SubscriptionID: s.SubscriptionID, OrderID: s.OrderID,
+		Claimed: s.Status == "claimed", Revoked: s.Status == "revoked", RevokedAt: optional(s.RevokedAt),
+	}
+	if fact.Claimed {
+		fact.CustomerID, fact.MemberID, fact.ClaimedIn = s.CustomerID, s.MemberID, v
+	}
+	r.nestedMember(s.Member)
+	r.facts.Seats = append(r.facts.Seats, fact)
+	return nil
+}
+
+// toldMember is for events. Each customer has an owner, who matters only where
+// there are seats: there the seats tell of them, and a sync does.
+func (r *reader) toldMember(m polar.Member) error {
+	if m.Role != entitlement.RoleOwner {
+		return r.member(m)
+	}
+	into := r.facts.Members
+	r.facts.Members = nil
+	err := r.member(m)
+	r.facts.Owners, r.facts.Members = append(r.facts.Owners, r.facts.Members...), into
+	return err
+}
+
+// goneMember is for the event alone: a member does not say that it is deleted.
+func (r *reader) goneMember(m polar.Member) error { return r.memberNow(m, true) }
+
+func (r *reader) member(m polar.Member) error { return r.memberNow(m, false) }
+
+func (r *reader) memberNow(m polar.Member, deleted bool) error {
+	v, err := r.version("member", m.Row)
+	if err != nil {
+		return err
+	}
+	if err := checkIDs("member", m.CustomerID); err != nil {
+		return err
+	}
+	if len(m.Role) > maxWord {
+		return fmt.Errorf("%w: member: role is malformed", errMalformed)
+	}
+	r.facts.Members = append(r.facts.Members, entitlement.Member{
+		Version: v, ID: m.ID, CustomerID: m.CustomerID, ExternalID: m.ExternalID, Role: m.Role, Deleted: deleted,
+	})
+	if m.ExternalID == "" && !deleted && m.Role != entitlement.RoleOwner { // an owner's is the customer's
+		r.email(cache.Email{ID: m.ID, Member: true, Row: v.Row}, m.Email)
+	}
+	return nil
+}
+
+// nestedMember takes a member inside another object for what it was when its row
+// was written. It can be old, so that any other word of the same row goes first.
+func (r *reader) nestedMember(m *polar.Member) {
+	if m == nil {
+		return
+	}
+	old := *r
+	old.asOf = time.Time{}
+	_ = old.memberNow(*m, false) // what is malformed is left to its own event
 }
 
 func (r *reader) refund(f polar.Refund) error {

@@ -78,7 +78,7 @@ func TestFactsOfTheOthers(t *testing.T) {
 		Grants: []entitlement.Grant{{
 			Version: entitlement.Version{Row: mustTime("2026-11-03T14:21:09.618341Z"), AsOf: mustTime("2026-11-03T14:21:09.718341Z")},
 			ID:      "4350cc17-21e5-4f21-acd5-52a09ddbef12", CustomerID: customer, BenefitID: featureBenefit, SubscriptionID: subID,
-			OrderID: "ord", Revoked: true, RevokedAt: mustTime("2026-11-03T14:21:09.617341Z"),
+			OrderID: "ord", MemberID: "1dcd327f-761e-47cb-bb7e-8913655c1d15", Revoked: true, RevokedAt: mustTime("2026-11-03T14:21:09.617341Z"),
 		}},
 	})
 	if g := facts(t, sample(t, "benefit_grant.created.seat_member.json")).Grants[0]; !g.ForMember || !g.Granted {

@@ -113,6 +113,12 @@ func (g *Gateway) ConfirmOf(ctx context.Context, v Visitor, a *entitlement.Accou
 	if g.client == nil {
 		return a, d, false
 	}
+	if !d.Allowed && g.proves(&v) && isSomebody(a) {
+		// Something of theirs may be open, and a team have invited them all the same.
+		if linked, err := g.linkByEmail(&v, a); err == nil && linked != a {
+			a, d = linked, entitlement.Decide(linked, q, g.Rules(), g.Now())
+		}
+	}
 	why := g.doubts(a, &d)
 	if d.Allowed || why == (doubt{}) {
 		if why.over && d.Reason == entitlement.ReasonBenefit && !within(g.lookUps.of(a.User).at, g.local(), lookUpPause) {
@@ -129,7 +135,7 @@ func (g *Gateway) ConfirmOf(ctx context.Context, v Visitor, a *entitlement.Accou
 	}
 	last := g.lookUps.of(a.User)
 	if within(last.at, g.local(), lookUpPause) {
-		if last.heard.IsZero() {
+		if last.heard.IsZero() || g.unsure(why) {
 			return a, unknown, false
 		}
 		return a, d, false
@@ -144,7 +150,10 @@ func (g *Gateway) ConfirmOf(ctx context.Context, v Visitor, a *entitlement.Accou
 	rules := g.Rules()
 	confirmed := *rules
 	confirmed.ConfirmedAt = latest(rules.ConfirmedAt, g.lookUps.of(a.User).heard)
-	return fresh, entitlement.Decide(fresh, q, &confirmed, g.Now()), false
+	if d = entitlement.Decide(fresh, q, &confirmed, g.Now()); !d.Allowed && g.unsure(why) {
+		d = unknown
+	}
+	return fresh, d, false
 }
 
 // awaitLookUp looks a user up, once for all requests of the user, and waits for
@@ -285,17 +294,7 @@ func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doub
 		group.Go(func() error { return g.readByEmail(inner, why.email) })
 	}
 	if why.over {
-		for s := range a.CurrentSubscriptions() {
-			// That Polar does not know it is no answer about the user: a sync
-			// finds out what it means.
-			group.Go(func() error { return g.readSubscription(inner, s.ID) })
-		}
-		for i := range a.Grants {
-			if !a.Orphan(i) {
-				continue
-			}
-			group.Go(func() error { return g.readParent(inner, &a.Grants[i]) })
-		}
+		g.readHeld(inner, group, a)
 	}
 	if g.usesBenefits() {
 		for i := range a.Customers {
@@ -305,6 +304,32 @@ func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doub
 		}
 	}
 	return group.Wait()
+}
+
+// readHeld reads what the user is known to have by the ids of it.
+func (g *Gateway) readHeld(ctx context.Context, group *errgroup.Group, a *entitlement.Account) {
+	for s := range a.RunningSubscriptions() {
+		// That Polar does not know it is no answer about the user: a sync
+		// finds out what it means.
+		group.Go(func() error { return g.readSubscription(ctx, s.ID) })
+	}
+	for i := range a.Grants {
+		if a.Orphan(i) {
+			group.Go(func() error { return g.readParent(ctx, a.Grants[i].SubscriptionID, a.Grants[i].OrderID) })
+		}
+	}
+	asked := map[polar.SeatFilter]bool{}
+	for i := range a.Seats {
+		of := polar.SeatFilter{SubscriptionID: a.Seats[i].SubscriptionID, OrderID: a.Seats[i].OrderID}
+		if asked[of] {
+			continue
+		}
+		asked[of] = true
+		group.Go(func() error { return g.readSeats(ctx, of) })
+		if a.OrphanSeat(i) {
+			group.Go(func() error { return g.readParent(ctx, of.SubscriptionID, of.OrderID) })
+		}
+	}
 }
 
 // maxMarkKeys bounds what a look-up asks for: two requests for each.
@@ -343,10 +368,10 @@ func (g *Gateway) readSubscription(ctx context.Context, id string) error {
 	return g.learn(ctx, a.AsOf, func(r *reader) error { return r.subscription(a.Item) })
 }
 
-// readParent reads what a grant belongs to. That Polar does not know it is no
-// answer about the user.
-func (g *Gateway) readParent(ctx context.Context, grant *entitlement.Grant) error {
-	read, asOf, err := g.parentOf(ctx, g.client.Prompt(), grant)
+// readParent reads what a grant or seat belongs to. That Polar does not know it
+// is no answer about the user.
+func (g *Gateway) readParent(ctx context.Context, subscription, order string) error {
+	read, asOf, err := parentOf(ctx, g.client.Prompt(), subscription, order)
 	if err != nil && (absent(err) || errors.Is(err, polar.ErrScope)) {
 		return nil
 	}

@@ -111,7 +111,7 @@ func (g *Gateway) syncStatus() SyncStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := SyncStatus{
-		Off: g.syncing.Off || g.client == nil, Last: s.last, Every: g.SyncPeriod(s.last.Objects),
+		Off: g.syncing.Off || g.client == nil, Last: s.last, Every: g.SyncPeriod(s.last.weight()),
 		Failures: s.failures, Error: s.failed,
 	}
 	if run := s.progress; run != nil {

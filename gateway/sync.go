@@ -53,9 +53,12 @@ type SyncReport struct {
 	// Partial: it was interrupted, and read the rest after a restart. What
 	// happened meanwhile is read by the next one, at once.
 	Partial bool `json:"partial,omitempty"`
-	// Benefits, Emails and Grace say what it has read for: grants, customers'
-	// e-mails, and what has ended within the longest grace.
+	// Teams is how many purchases with seats there are.
+	Teams int `json:"teams,omitempty"`
+	// Benefits, Emails, Seats and Grace say what it has read for: grants,
+	// customers' e-mails, seats, and what has ended within the longest grace.
 	Benefits bool          `json:"benefits"`
+	Seats    bool          `json:"seats"`
 	Emails   bool          `json:"emails"`
 	Grace    time.Duration `json:"grace"`
 }
@@ -99,6 +102,7 @@ type syncRun struct {
 	seen    seenIDs
 	known   int             // objects that were held before
 	skipped map[string]bool // steps that the token may not read
+	teams   []team          // nil: not listed yet
 	report  SyncReport
 }
 
@@ -108,6 +112,7 @@ type syncCursor struct {
 	Page  int       `json:"page,omitempty"`
 	Total int       `json:"total,omitempty"`
 	Backs int       `json:"backs,omitempty"`
+	Place string    `json:"place,omitempty"` // of the last team
 }
 
 // syncStep reads one page of one list. done ends the step.
@@ -127,6 +132,7 @@ var syncSteps = []syncStep{
 	{"refunds", true, (*Gateway).syncRefunds},
 	{"disputes", true, (*Gateway).syncDisputes},
 	{"benefit grants", true, (*Gateway).syncGrants},
+	{"seats", true, (*Gateway).syncTeams},
 }
 
 // keepInSync runs until the context ends: the first sync at once, the others on
@@ -188,7 +194,7 @@ func (g *Gateway) mayHurry() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := g.local()
-	if within(s.hurried, now, g.SyncPeriod(s.last.Objects)) || !g.breaker.allows(now) {
+	if within(s.hurried, now, g.SyncPeriod(s.last.weight())) || !g.breaker.allows(now) {
 		return false
 	}
 	s.hurried = now
@@ -253,7 +259,7 @@ func (g *Gateway) recallSync() error {
 		last, deaf = kept, 0
 	}
 	last.Emails = last.Emails && g.linkEmail // else they are about to be forgotten
-	if g.usesBenefits() && !last.Benefits || g.linkEmail && !last.Emails || g.longestGrace() > last.Grace {
+	if !last.Seats || g.usesBenefits() && !last.Benefits || g.linkEmail && !last.Emails || g.longestGrace() > last.Grace {
 		return nil // this configuration needs more than was read
 	}
 	g.sync.last = last
@@ -295,10 +301,10 @@ func (g *Gateway) untilSync() time.Duration {
 	if s.last.Began.IsZero() || s.last.Partial || !s.whole.Load() {
 		return 0
 	}
-	return s.last.Ended.Add(g.SyncPeriod(s.last.Objects)).Sub(g.Now())
+	return s.last.Ended.Add(g.SyncPeriod(s.last.weight())).Sub(g.Now())
 }
 
-// SyncPeriod is the time between two syncs of so many objects.
+// SyncPeriod is the time between two syncs of so many objects, in full pages.
 func (g *Gateway) SyncPeriod(objects int) time.Duration {
 	pages := time.Duration(objects) * time.Minute
 	return max(g.syncing.Every, pages/time.Duration(100*max(g.syncing.Budget, 1)))
@@ -492,7 +498,7 @@ func (g *Gateway) complete(run *syncRun) {
 	r := &run.report
 	r.Began, r.Ended, r.Objects = run.Began, g.Now(), run.Objects
 	r.Took = g.local().Sub(run.local)
-	r.Benefits, r.Emails, r.Grace = g.usesBenefits(), g.linkEmail, g.longestGrace()
+	r.Benefits, r.Emails, r.Seats, r.Grace = g.usesBenefits(), g.linkEmail, true, g.longestGrace()
 }
 
 // noteSync writes a report down, and that nothing is under way.

@@ -312,10 +312,10 @@ func (g *Gateway) askForParents(ctx context.Context, run *syncRun) error {
 		if !grant.Granted || grant.Revoked || grant.SubscriptionID+grant.OrderID == "" {
 			return nil
 		}
-		if held, err := g.store.HoldsParent(grant); held || err != nil {
+		if held, err := g.store.HoldsParent(grant.SubscriptionID, grant.OrderID); held || err != nil {
 			return err
 		}
-		read, asOf, err := g.parentOf(ctx, g.background(), grant)
+		read, asOf, err := parentOf(ctx, g.background(), grant.SubscriptionID, grant.OrderID)
 		switch {
 		case err != nil && (absent(err) || errors.Is(err, polar.ErrScope)):
 			return nil
@@ -326,15 +326,15 @@ func (g *Gateway) askForParents(ctx context.Context, run *syncRun) error {
 	})
 }
 
-// parentOf reads what a grant belongs to.
-func (g *Gateway) parentOf(
-	ctx context.Context, client *polar.Client, grant *entitlement.Grant,
+// parentOf reads what a grant or seat belongs to.
+func parentOf(
+	ctx context.Context, client *polar.Client, subscription, order string,
 ) (read func(*reader) error, asOf time.Time, err error) {
-	if grant.SubscriptionID != "" {
-		a, err := client.GetSubscription(ctx, grant.SubscriptionID)
+	if subscription != "" {
+		a, err := client.GetSubscription(ctx, subscription)
 		return func(r *reader) error { return r.subscription(a.Item) }, a.AsOf, err
 	}
-	a, err := client.GetOrder(ctx, grant.OrderID)
+	a, err := client.GetOrder(ctx, order)
 	return func(r *reader) error { return r.order(a.Item) }, a.AsOf, err
 }
 

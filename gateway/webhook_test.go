@@ -76,12 +76,12 @@ var samples = map[string]struct {
 	"customer.state_changed.past_due_in_grace.json": {ResultApplied, ada, "pro", false, "no_subscription", customer},
 	"checkout.updated.json":                         {ResultApplied, ada, "pro", false, "no_subscription", ""},
 
-	"customer_seat.assigned.json":          {ResultIgnored, "org_acme", "seats", false, "no_subscription", ""},
-	"customer_seat.claimed.json":           {ResultIgnored, "org_acme", "seats", false, "no_subscription", ""},
-	"customer_seat.revoked.json":           {ResultIgnored, "org_acme", "seats", false, "no_subscription", ""},
-	"customer_seat.revoked.no_member.json": {ResultIgnored, "org_acme", "seats", false, "no_subscription", ""},
-	"member.created.json":                  {ResultIgnored, "org_acme", "seats", false, "no_subscription", ""},
-	"member.deleted.json":                  {ResultIgnored, "org_acme", "seats", false, "no_subscription", ""},
+	"customer_seat.assigned.json":          {ResultApplied, "org_acme", "seats", false, "no_subscription", ""},
+	"customer_seat.claimed.json":           {ResultApplied, "org_acme", "seats", false, "no_subscription", ""},
+	"customer_seat.revoked.json":           {ResultApplied, "org_acme", "seats", false, "no_subscription", ""},
+	"customer_seat.revoked.no_member.json": {ResultApplied, "org_acme", "seats", false, "no_subscription", ""},
+	"member.created.json":                  {ResultApplied, "org_acme", "seats", false, "no_subscription", ""},
+	"member.deleted.json":                  {ResultApplied, "org_acme", "seats", false, "no_subscription", ""},
 	"unknown.event.json":                   {ResultUnknown, ada, "pro", false, "no_subscription", ""},
 }
 

@@ -209,9 +209,9 @@ func (c *Client) RevokeSeat(ctx context.Context, id string) (Answer[Seat], error
 }
 
 // ListMembers lists the members of a customer.
-func (c *Client) ListMembers(ctx context.Context, f MemberFilter, p Paging) (Page[TeamMember], error) {
+func (c *Client) ListMembers(ctx context.Context, f MemberFilter, p Paging) (Page[Member], error) {
 	q := params{}.set("customer_id", f.CustomerID).set("external_customer_id", f.ExternalCustomerID).set("role", f.Role)
-	return page[TeamMember](ctx, c, "/v1/members/", q, p)
+	return page[Member](ctx, c, "/v1/members/", q, p)
 }
 
 // Portal calls Polar as a customer, whose rights it has and no others.

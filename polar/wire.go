@@ -106,6 +106,20 @@ type BenefitGrant struct {
 	Member         *Member    `json:"member"`
 }
 
+// Seat is one place in a subscription or order.
+type Seat struct {
+	Row
+	SubscriptionID string     `json:"subscription_id"`
+	OrderID        string     `json:"order_id"`
+	Status         string     `json:"status"`      // pending, claimed, revoked
+	CustomerID     string     `json:"customer_id"` // the buyer, or without members the holder
+	MemberID       string     `json:"member_id"`
+	Member         *Member    `json:"member"`
+	Email          string     `json:"email"`
+	ClaimedAt      *time.Time `json:"claimed_at"`
+	RevokedAt      *time.Time `json:"revoked_at"`
+}
+
 // Refund is Polar's refund.
 type Refund struct {
 	Row
@@ -143,10 +157,14 @@ type Nested struct {
 	DeletedAt      *time.Time `json:"deleted_at"`
 }
 
-// Member is a member inside a grant.
+// Member is a person of a customer.
 type Member struct {
-	ID   string `json:"id"`
-	Role string `json:"role"`
+	Row
+	CustomerID string `json:"customer_id"`
+	ExternalID string `json:"external_id"`
+	Email      string `json:"email"`
+	Name       string `json:"name"`
+	Role       string `json:"role"` // owner, billing_manager, member
 }
 
 // Checkout is Polar's checkout session.

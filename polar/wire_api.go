@@ -414,20 +414,6 @@ type Seats struct {
 
 func (s *Seats) whole() bool { return s.Seats != nil }
 
-// Seat is one place in a subscription or order.
-type Seat struct {
-	Row
-	SubscriptionID string      `json:"subscription_id"`
-	OrderID        string      `json:"order_id"`
-	Status         string      `json:"status"`      // pending, claimed, revoked
-	CustomerID     string      `json:"customer_id"` // the buyer, or without members the holder
-	MemberID       string      `json:"member_id"`
-	Member         *TeamMember `json:"member"`
-	Email          string      `json:"email"`
-	ClaimedAt      *time.Time  `json:"claimed_at"`
-	RevokedAt      *time.Time  `json:"revoked_at"`
-}
-
 // SeatAssign gives a seat to somebody, named in one way.
 type SeatAssign struct {
 	SubscriptionID     string `json:"subscription_id,omitempty"`
@@ -445,14 +431,4 @@ type MemberFilter struct {
 	CustomerID         string
 	ExternalCustomerID string
 	Role               string
-}
-
-// TeamMember is a person of a customer.
-type TeamMember struct {
-	Row
-	CustomerID string `json:"customer_id"`
-	ExternalID string `json:"external_id"`
-	Email      string `json:"email"`
-	Name       string `json:"name"`
-	Role       string `json:"role"` // owner, billing_manager, member
 }
