@@ -220,8 +220,10 @@ type holdingView struct {
 	Orders        []orderFact        `json:"orders"`
 	Grants        []grantFact        `json:"grants"`
 	Refunds       []refundFact       `json:"refunds"`
+	Seats         []seatFact         `json:"seats"`
+	Members       []memberFact       `json:"members"`
 	Passes        []passView         `json:"passes"`
-	Links         []string           `json:"links"` // customers
+	Links         []string           `json:"links"` // customers and members
 }
 
 type customerView struct {
@@ -230,6 +232,7 @@ type customerView struct {
 	Own        bool        `json:"own"`
 	ByEmail    bool        `json:"byEmail"` // own by a verified e-mail
 	Shared     bool        `json:"shared"`
+	Foreign    bool        `json:"foreign"`
 	DeletedAt  moment      `json:"deletedAt"`
 	Version    versionView `json:"version"`
 }
@@ -252,6 +255,7 @@ type subscriptionFact struct {
 	CancelAtPeriodEnd  bool        `json:"cancelAtPeriodEnd"`
 	PauseAtPeriodEnd   bool        `json:"pauseAtPeriodEnd"`
 	Seats              bool        `json:"seats"`
+	Foreign            bool        `json:"foreign"` // somebody else's: the user has a seat in it
 	Version            versionView `json:"version"`
 }
 
@@ -263,6 +267,7 @@ type orderFact struct {
 	Status       string      `json:"status"`
 	MetadataUser string      `json:"metadataUser"`
 	Seats        bool        `json:"seats"`
+	Foreign      bool        `json:"foreign"`
 	Version      versionView `json:"version"`
 }
 
@@ -272,6 +277,7 @@ type grantFact struct {
 	BenefitID    string      `json:"benefitId"`
 	Subscription string      `json:"subscription"`
 	Order        string      `json:"order"`
+	Member       string      `json:"member"`
 	ForMember    bool        `json:"forMember"`
 	Granted      bool        `json:"granted"`
 	Revoked      bool        `json:"revoked"`
@@ -288,6 +294,26 @@ type refundFact struct {
 	Disputed       bool        `json:"disputed"`
 	DisputeLost    bool        `json:"disputeLost"`
 	Version        versionView `json:"version"`
+}
+
+type seatFact struct {
+	ID           string      `json:"id"`
+	Subscription string      `json:"subscription"`
+	Order        string      `json:"order"`
+	Member       string      `json:"member"`
+	Claimed      bool        `json:"claimed"`
+	Revoked      bool        `json:"revoked"`
+	RevokedAt    moment      `json:"revokedAt"`
+	Version      versionView `json:"version"`
+}
+
+type memberFact struct {
+	ID         string      `json:"id"`
+	Customer   string      `json:"customer"`
+	ExternalID string      `json:"externalId"`
+	Role       string      `json:"role"`
+	Deleted    bool        `json:"deleted"`
+	Version    versionView `json:"version"`
 }
 
 type passView struct {
@@ -315,24 +341,24 @@ func viewHolding(h gateway.Holding) holdingView {
 	return holdingView{
 		User: h.User, Known: h.Known(), CheckoutAt: at(h.CheckoutAt), Links: append([]string{}, h.Links...),
 		Customers: mapped(h.Customers, func(c *entitlement.HeldCustomer) customerView {
-			return customerView{c.ID, c.ExternalID, c.Own, c.ByEmail, c.Shared, at(c.DeletedAt), viewVersion(c.Version)}
+			return customerView{c.ID, c.ExternalID, c.Own, c.ByEmail, c.Shared, h.IsForeign(c.ID), at(c.DeletedAt), viewVersion(c.Version)}
 		}),
 		Subscriptions: mapped(h.Subscriptions, func(s *entitlement.Subscription) subscriptionFact {
 			return subscriptionFact{
 				s.ID, s.CustomerID, s.ProductID, string(s.Status), s.MetadataUser,
 				at(s.PeriodStart), at(s.PeriodEnd), at(s.TrialEnd), at(s.CanceledAt), at(s.EndsAt), at(s.EndedAt),
 				at(s.PastDueAt), at(s.PausedAt), at(s.ResumesAt),
-				s.CancelAtPeriodEnd, s.PauseAtPeriodEnd, s.Seats, viewVersion(s.Version),
+				s.CancelAtPeriodEnd, s.PauseAtPeriodEnd, s.Seats, h.IsForeign(s.ID), viewVersion(s.Version),
 			}
 		}),
 		Orders: mapped(h.Orders, func(o *entitlement.Order) orderFact {
 			return orderFact{
-				o.ID, o.CustomerID, o.ProductID, o.SubscriptionID, string(o.Status), o.MetadataUser, o.Seats, viewVersion(o.Version),
+				o.ID, o.CustomerID, o.ProductID, o.SubscriptionID, string(o.Status), o.MetadataUser, o.Seats, h.IsForeign(o.ID), viewVersion(o.Version),
 			}
 		}),
 		Grants: mapped(h.Grants, func(g *entitlement.Grant) grantFact {
 			return grantFact{
-				g.ID, g.CustomerID, g.BenefitID, g.SubscriptionID, g.OrderID, g.ForMember, g.Granted, g.Revoked,
+				g.ID, g.CustomerID, g.BenefitID, g.SubscriptionID, g.OrderID, g.MemberID, g.ForMember, g.Granted, g.Revoked,
 				at(g.RevokedAt), viewVersion(g.Version),
 			}
 		}),
@@ -340,6 +366,12 @@ func viewHolding(h gateway.Holding) holdingView {
 			return refundFact{
 				r.ID, r.OrderID, r.SubscriptionID, r.Succeeded, r.RevokeBenefits, r.Disputed, r.DisputeLost, viewVersion(r.Version),
 			}
+		}),
+		Seats: mapped(h.Seats, func(s *entitlement.Seat) seatFact {
+			return seatFact{s.ID, s.SubscriptionID, s.OrderID, s.MemberID, s.Claimed, s.Revoked, at(s.RevokedAt), viewVersion(s.Version)}
+		}),
+		Members: mapped(h.Members, func(m *entitlement.Member) memberFact {
+			return memberFact{m.ID, m.CustomerID, m.ExternalID, m.Role, m.Deleted, viewVersion(m.Version)}
 		}),
 		Passes: mapped(h.Passes, viewPass),
 	}

@@ -46,7 +46,8 @@ func linkCommand() *cobra.Command {
 		Long: `
 What the customer has bought is the user's from then on. Where Polar's customer has
 no external_id, it gets the user's id; one that is set stays, and the link counts
-here alone. --no-polar leaves Polar alone.
+here alone. --no-polar leaves Polar alone. In the place of a customer the id of a
+member of a team can stand: then their seats are the user's, and Polar is not told.
 
 A file has lines of user,customer. All are checked first, and nothing is changed if
 one of them is bad.`,

@@ -38,6 +38,9 @@ func (h *holdingView) table(w io.Writer) {
 			own += ", by e-mail"
 		}
 		more := []string{"own: " + own, "shared: " + yes(c.Shared)}
+		if c.Foreign {
+			more = []string{"behind a seat"}
+		}
 		if !c.DeletedAt.IsZero() {
 			more = append(more, "deleted at "+formatTime(c.DeletedAt.Time))
 		}
@@ -47,7 +50,11 @@ func (h *holdingView) table(w io.Writer) {
 		line("subscription", s.ID, s.Status, s.ProductID, s.Version, s.more())
 	}
 	for _, x := range h.Orders {
-		line("order", x.ID, x.Status, x.ProductID, x.Version, "")
+		more := ""
+		if x.Foreign {
+			more = "behind a seat"
+		}
+		line("order", x.ID, x.Status, x.ProductID, x.Version, more)
 	}
 	for _, g := range h.Grants {
 		status := "granted"
@@ -59,6 +66,23 @@ func (h *holdingView) table(w io.Writer) {
 	for _, r := range h.Refunds {
 		line("refund", r.ID, "", r.Order, r.Version, "benefits taken back: "+yes(r.RevokeBenefits)+", dispute lost: "+yes(r.DisputeLost))
 	}
+	for _, s := range h.Seats {
+		status, more := "invited", "of "+s.Subscription+s.Order
+		switch {
+		case s.Revoked:
+			status, more = "revoked", more+", since "+formatTime(s.RevokedAt.Time)
+		case s.Claimed:
+			status = "claimed"
+		}
+		line("seat", s.ID, status, s.Member, s.Version, more)
+	}
+	for _, m := range h.Members {
+		status := m.Role
+		if m.Deleted {
+			status = "deleted"
+		}
+		line("member", m.ID, status, m.ExternalID, m.Version, "of "+m.Customer)
+	}
 	for _, p := range h.Passes {
 		row(w, "pass", p.ID, "", p.Plan, "", "", p.more())
 	}
@@ -69,6 +93,9 @@ func (h *holdingView) table(w io.Writer) {
 
 func (s *subscriptionFact) more() string {
 	more := []string{"period ends " + formatTime(s.CurrentPeriodEnd.Time)}
+	if s.Foreign {
+		more = append(more, "behind a seat")
+	}
 	for _, t := range []struct {
 		name string
 		at   moment

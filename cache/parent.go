@@ -34,6 +34,15 @@ func (s *Store) SeatsOf(purchase string) (seats []entitlement.Seat, err error) {
 	return seats, err
 }
 
+// HoldsMember says whether an id is that of a member who is held.
+func (s *Store) HoldsMember(id string) (held bool, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		held = tx.Bucket(bucketMembers).Get([]byte(id)) != nil
+		return nil
+	})
+	return held, err
+}
+
 // MembersOf are the members that are held of a customer.
 func (s *Store) MembersOf(customer string) (members []entitlement.Member, err error) {
 	err = s.read(func(tx *bolt.Tx) error {

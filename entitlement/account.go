@@ -117,7 +117,7 @@ func (a *Account) OwnCustomer() string {
 // bought something, be it their own or not.
 func (a *Account) BuysElsewhere() bool {
 	for i := range a.Customers {
-		if c := &a.Customers[i]; c.DeletedAt.IsZero() && !a.foreign(c.ID) {
+		if c := &a.Customers[i]; c.DeletedAt.IsZero() && !a.IsForeign(c.ID) {
 			return true
 		}
 	}
@@ -128,7 +128,7 @@ func (a *Account) noteSubscriptions() {
 	a.subscriptions = make([]subscriptionNotes, len(a.Subscriptions))
 	for i := range a.Subscriptions {
 		s := &a.Subscriptions[i]
-		a.subscriptions[i].customerDeleted, a.subscriptions[i].foreign = a.deletedAt(s.CustomerID), a.foreign(s.ID)
+		a.subscriptions[i].customerDeleted, a.subscriptions[i].foreign = a.deletedAt(s.CustomerID), a.IsForeign(s.ID)
 	}
 }
 
@@ -136,7 +136,7 @@ func (a *Account) noteOrders() {
 	a.orders = make([]orderNotes, len(a.Orders))
 	for i := range a.Orders {
 		o := &a.Orders[i]
-		a.orders[i].customerDeleted, a.orders[i].foreign = a.deletedAt(o.CustomerID), a.foreign(o.ID)
+		a.orders[i].customerDeleted, a.orders[i].foreign = a.deletedAt(o.CustomerID), a.IsForeign(o.ID)
 	}
 }
 
@@ -183,7 +183,9 @@ func (a *Account) child(customer, member, subscription, order string) childNotes
 	return n
 }
 
-func (a *Account) foreign(id string) bool {
+// IsForeign says whether a subscription, order or customer is somebody else's and
+// stands behind a seat of the user's.
+func (a *Account) IsForeign(id string) bool {
 	_, ok := slices.BinarySearch(a.Foreign, id)
 	return ok
 }

@@ -121,8 +121,10 @@ type LinkOptions struct {
 	DryRun  bool // nothing is changed, here or there
 }
 
-// Link says that a Polar customer is a user. What the customer has bought is
-// the user's from then on, whatever Polar says.
+// Link says that a Polar customer, or a member of one, is a user. What the
+// customer has bought, and what seats the member has, is the user's from then on,
+// whatever Polar says. Polar is told of customers only: a member's external_id is
+// for the app to set.
 func (g *Gateway) Link(ctx context.Context, user, customer string, o LinkOptions) (ExternalID, error) {
 	if err := checkUser(user); err != nil {
 		return "", err
@@ -130,9 +132,15 @@ func (g *Gateway) Link(ctx context.Context, user, customer string, o LinkOptions
 	if checkIDs("", customer) != nil {
 		return "", badInput("customer: it must be Polar's id of the customer")
 	}
+	if _, err := g.claim(); err != nil {
+		return "", err
+	}
+	member, err := g.store.HoldsMember(customer)
+	if err != nil {
+		return "", err
+	}
 	became := ExternalNotAsked
-	if g.client != nil && !o.NoPolar {
-		var err error
+	if g.client != nil && !o.NoPolar && !member {
 		if became, err = g.linkAtPolar(ctx, user, customer, o.DryRun); err != nil {
 			return "", err
 		}

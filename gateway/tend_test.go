@@ -321,3 +321,37 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%+v", down)
 	}
 }
+
+// A member of a team is linked here alone: Polar is asked about customers.
+func TestLinkMember(t *testing.T) {
+	s := newShop(t, box.Options{}).connect()
+	team := s.box.AddProduct(box.Product{Name: "Team", Interval: "month", Price: box.Price{
+		Currency: "usd", Tiers: []box.SeatTier{{Min: 1, PerSeat: 1000}},
+	}})
+	s.g.plans[0].Products = append(s.g.plans[0].Products, team.ID)
+	p := s.purchase(team.ID)
+	p.Seats = 2
+	c, err := s.g.OpenCheckout(t.Context(), Visitor{User: ada}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, _ := s.box.Checkout(c.ID)
+	s.pays(held, "ada@example.com")
+	owner, _ := s.box.CustomerByExternalID(ada)
+	seat, err := s.box.AssignSeat(box.SeatAssignment{
+		SubscriptionID: s.box.Subscriptions(owner.ID)[0].ID, Email: "grace@example.com", Immediate: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.box.Settle()
+	plan := s.g.plans[0].Name
+	s.is("grace", plan, false, entitlement.ReasonNoSubscription)
+	if became, err := s.g.Link(t.Context(), "grace", seat.MemberID, LinkOptions{}); err != nil || became != ExternalNotAsked {
+		t.Fatal(became, err)
+	}
+	s.is("grace", plan, true, entitlement.ReasonActive)
+	if h, err := s.g.Show("grace"); err != nil || len(h.Links) != 1 || len(h.Seats) != 1 || h.OwnCustomer() != "" {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
