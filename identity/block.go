@@ -32,6 +32,8 @@ var (
 	ErrPrefix = errors.New("user_prefix cannot be used")
 	// ErrEditable means that a claim comes from where users write themselves.
 	ErrEditable = errors.New("users can write this claim themselves")
+	// ErrPayer means that customer_claim or manage_claim lacks what it needs.
+	ErrPayer = errors.New("customer_claim or manage_claim cannot be used")
 	// ErrPrefixNeeded means that users of one issuer could be named like those of another.
 	ErrPrefixNeeded = errors.New("user_prefix is needed")
 )
@@ -71,8 +73,14 @@ type Block struct {
 	Sources []Source
 	// UserClaim is the path of the claim that names the user. Default: "sub".
 	UserClaim string
-	// UserPrefix is put before the user claim. It is needed if blocks trust different issuers.
+	// UserPrefix is put before the user claim, and before the customer claim. It is needed
+	// if blocks trust different issuers.
 	UserPrefix string
+	// CustomerClaims are the paths of the claims that name the paying party; the first that
+	// a token has counts. Default: everyone pays for themselves.
+	CustomerClaims []string
+	// Manage says who may act for the paying party. Default: who pays for themselves.
+	Manage Manage
 	// EmailClaim is the path of the e-mail claim; the claim of that name with "_verified"
 	// says whether it is verified. Default: "email".
 	EmailClaim string
@@ -91,6 +99,7 @@ type block struct {
 	sources       []Source
 	user          path
 	prefix        string
+	payer         payer
 	email         path
 	emailVerified path
 	strip         bool
@@ -128,6 +137,10 @@ func (b Block) compile() (*block, error) {
 	if b.UserPrefix != "" && !usable(b.UserPrefix, maxUser-1) {
 		return nil, fmt.Errorf("%w: keep it under %d bytes of valid UTF-8 without control characters", ErrPrefix, maxUser)
 	}
+	payer, err := newPayer(b.CustomerClaims, b.Manage)
+	if err != nil {
+		return nil, err
+	}
 	email := orDefault(b.EmailClaim, "email")
 	return &block{
 		key:           key,
@@ -139,6 +152,7 @@ func (b Block) compile() (*block, error) {
 		sources:       sources,
 		user:          newPath(orDefault(b.UserClaim, "sub")),
 		prefix:        b.UserPrefix,
+		payer:         payer,
 		email:         newPath(email),
 		emailVerified: newPath(email + "_verified"),
 		strip:         b.StripToken,

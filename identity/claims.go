@@ -68,21 +68,39 @@ func (b *block) read(claims map[string]any, now time.Time) (Identity, error) {
 	if !ok {
 		return Identity{}, errExpiry
 	}
-	user, ok := b.readUser(claims)
-	if !ok {
-		return Identity{}, errUser
+	id := Identity{Expires: expires, StripToken: b.strip}
+	if err := b.readNames(claims, &id); err != nil {
+		return Identity{}, err
 	}
 	if !now.Before(expires.Add(b.leeway)) {
 		return Identity{}, ErrExpired
 	}
-	id := Identity{User: user, Expires: expires, StripToken: b.strip}
 	id.Email, id.EmailVerified = b.readEmail(claims)
 	return id, nil
 }
 
-// readUser returns the prefixed user id.
-func (b *block) readUser(claims map[string]any) (string, bool) {
+// readNames reads who asks, who pays for them, and whether they may act for who pays.
+func (b *block) readNames(claims map[string]any, id *Identity) error {
 	value, _ := b.user.in(claims)
+	user, ok := b.readID(value)
+	if !ok {
+		return errUser
+	}
+	id.User, id.Customer = user, user
+	if value, named := b.payer.in(claims); named {
+		id.Customer = ""
+		if value != nil {
+			if id.Customer, ok = b.readID(value); !ok {
+				return ErrCustomer
+			}
+		}
+	}
+	id.Manages = b.payer.managedBy(id, claims)
+	return nil
+}
+
+// readID returns an id with its prefix.
+func (b *block) readID(value any) (string, bool) {
 	var name string
 	switch value := value.(type) {
 	case string:
@@ -97,8 +115,8 @@ func (b *block) readUser(claims map[string]any) (string, bool) {
 	if name == "" {
 		return "", false
 	}
-	user := b.prefix + name
-	return user, usable(user, maxUser)
+	id := b.prefix + name
+	return id, usable(id, maxUser)
 }
 
 // readEmail returns the e-mail claim and whether it is verified. An address is only

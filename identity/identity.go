@@ -44,6 +44,9 @@ var (
 	errUser      = fmt.Errorf("%w: its user claim is not a usable string or integer", ErrInvalid)
 )
 
+// ErrCustomer is ErrInvalid where the paying party has a name that cannot be used.
+var ErrCustomer = fmt.Errorf("%w: its customer claim is not a usable string or integer", ErrInvalid)
+
 // maxToken bounds what a stranger can make us parse.
 const maxToken = 16 << 10
 
@@ -51,6 +54,11 @@ const maxToken = 16 << 10
 type Identity struct {
 	// User is the block's prefix followed by the user claim.
 	User string
+	// Customer is the paying party: that of the customer claim, with the block's prefix, or
+	// else the user. Empty if the block has such a claim and the token names none.
+	Customer string
+	// Manages says that the user may act for the paying party: buy, change, cancel.
+	Manages bool
 	// Email is the e-mail claim; empty if the token has none that can be used.
 	Email string
 	// EmailVerified is true only if the token says so with the JSON value true.

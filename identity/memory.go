@@ -12,7 +12,7 @@ const (
 	// maxMemory bounds the memory, in bytes: some 40,000 tokens of usual size.
 	maxMemory = 32 << 20
 	// entryOverhead is about what an entry costs beside its strings.
-	entryOverhead = 344
+	entryOverhead = 368
 )
 
 // memory remembers verified tokens, so that a signature is checked once and not with
@@ -58,7 +58,7 @@ func newMemory(weight uint64) (*memory, error) {
 	cache, err := otter.New(&otter.Options[memoryKey, verified]{
 		MaximumWeight: weight,
 		Weigher: func(k memoryKey, v verified) uint32 {
-			return uint32(entryOverhead + len(k.token) + len(v.User) + len(v.Email))
+			return uint32(entryOverhead + len(k.token) + len(v.User) + len(v.Customer) + len(v.Email))
 		},
 	})
 	if err != nil {

@@ -9,18 +9,31 @@ var ErrNameless = fmt.Errorf("%w: the user is there and its name is not: check u
 // claims: users are the same wherever they come from.
 type Reader struct{ block block }
 
+// Paths are where a Reader finds what it reads.
+type Paths struct {
+	User, Email, EmailVerified string
+	// Customer and Manage are CustomerClaims and Manage of a Block.
+	Customer []string
+	Manage   Manage
+}
+
 // NewReader makes a Reader for the values at some paths.
-func NewReader(user, email, emailVerified, prefix string) (*Reader, error) {
+func NewReader(p Paths, prefix string) (*Reader, error) {
 	if prefix != "" && !usable(prefix, maxUser-1) {
 		return nil, fmt.Errorf("%w: keep it under %d bytes of valid UTF-8 without control characters", ErrPrefix, maxUser)
 	}
+	payer, err := newPayer(p.Customer, p.Manage)
+	if err != nil {
+		return nil, err
+	}
 	return &Reader{block{
-		user: newPath(user), email: newPath(email), emailVerified: newPath(emailVerified), prefix: prefix,
+		user: newPath(p.User), email: newPath(p.Email), emailVerified: newPath(p.EmailVerified), prefix: prefix, payer: payer,
 	}}, nil
 }
 
 // Read returns the user and the e-mail. The error is ErrMissing if the object names
-// nobody, and ErrInvalid if the name cannot be used. Numbers must be json.Number.
+// nobody, and ErrInvalid if a name cannot be used: ErrCustomer if it is that of the
+// paying party. Numbers must be json.Number.
 func (r *Reader) Read(object map[string]any) (Identity, error) {
 	if value, _ := r.block.user.in(object); value == nil {
 		if r.nameless(object) {
@@ -28,11 +41,10 @@ func (r *Reader) Read(object map[string]any) (Identity, error) {
 		}
 		return Identity{}, ErrMissing
 	}
-	user, ok := r.block.readUser(object)
-	if !ok {
-		return Identity{}, ErrInvalid
+	var id Identity
+	if err := r.block.readNames(object, &id); err != nil {
+		return Identity{}, err
 	}
-	id := Identity{User: user}
 	id.Email, id.EmailVerified = r.block.readEmail(object)
 	return id, nil
 }

@@ -40,7 +40,8 @@ var (
 	// Not only apps answer 403 to strangers, also firewalls do to anybody.
 	errForbidden = fmt.Errorf("%w: the session endpoint answers 403", identity.ErrMissing)
 
-	errUser = fmt.Errorf("%w: the session endpoint's user is not a usable string or integer", identity.ErrInvalid)
+	errUser     = fmt.Errorf("%w: the session endpoint's user is not a usable string or integer", identity.ErrInvalid)
+	errCustomer = fmt.Errorf("%w: the session endpoint's customer is not a usable string or integer", identity.ErrInvalid)
 )
 
 // ErrEarlier is ErrUnavailable where the app was not asked, since it did not answer
@@ -164,6 +165,8 @@ func (a *Asker) parse(body []byte) (identity.Identity, error) {
 	}
 	id, err := a.reader.Read(object)
 	switch {
+	case errors.Is(err, identity.ErrCustomer):
+		return identity.Identity{}, errCustomer
 	case errors.Is(err, identity.ErrInvalid):
 		return identity.Identity{}, errUser
 	case err != nil && a.errorPage(object):

@@ -17,7 +17,7 @@ const (
 	maxKnown  = 16 << 20
 	maxNobody = 4 << 20
 	// entryOverhead is about what an entry costs beside its strings.
-	entryOverhead = 384
+	entryOverhead = 408
 )
 
 // memory remembers what the app has answered. It never holds a cookie. It belongs to
@@ -54,7 +54,7 @@ func newMemory(maxKnown, maxNobody uint64) (*memory, error) {
 	k, err := otter.New(&otter.Options[digest, *known]{
 		MaximumWeight: maxKnown,
 		Weigher: func(_ digest, k *known) uint32 {
-			return uint32(entryOverhead + len(k.identity.User) + len(k.identity.Email))
+			return uint32(entryOverhead + len(k.identity.User) + len(k.identity.Customer) + len(k.identity.Email))
 		},
 	})
 	if err != nil {

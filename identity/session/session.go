@@ -59,7 +59,12 @@ type Config struct {
 	// The paths of values in the answer. Defaults: user.id, user.email,
 	// user.emailVerified.
 	UserPath, EmailPath, EmailVerifiedPath string
-	// UserPrefix is put before the user.
+	// CustomerPaths lead to the paying party; the first that has a value counts.
+	// Default: everyone pays for themselves.
+	CustomerPaths []string
+	// Manage says who may act for the paying party.
+	Manage identity.Manage
+	// UserPrefix is put before the user and the paying party.
 	UserPrefix string
 	// Cache is for how long an answer counts. Default: 30s.
 	Cache time.Duration
@@ -163,13 +168,21 @@ func orDefault(value, byDefault string) string {
 }
 
 func (c Config) reader() (*identity.Reader, error) {
-	user, email, verified := orDefault(c.UserPath, defaultUserPath), orDefault(c.EmailPath, "user.email"), orDefault(c.EmailVerifiedPath, "user.emailVerified")
-	for _, p := range []string{user, email, verified} {
+	paths := identity.Paths{
+		User: orDefault(c.UserPath, defaultUserPath), Email: orDefault(c.EmailPath, "user.email"),
+		EmailVerified: orDefault(c.EmailVerifiedPath, "user.emailVerified"),
+		Customer:      c.CustomerPaths, Manage: c.Manage,
+	}
+	all := append([]string{paths.User, paths.Email, paths.EmailVerified}, paths.Customer...)
+	if paths.Manage.Path != "" {
+		all = append(all, paths.Manage.Path)
+	}
+	for _, p := range all {
 		if strings.Contains("."+p+".", "..") {
 			return nil, fmt.Errorf("%w: the path %q has an empty step: write names with dots between them, like user.id", ErrConfig, p)
 		}
 	}
-	reader, err := identity.NewReader(user, email, verified, c.UserPrefix)
+	reader, err := identity.NewReader(paths, c.UserPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
