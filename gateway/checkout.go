@@ -25,7 +25,7 @@ func (e *ObstacleError) Error() string { return "no checkout: " + string(e.Obsta
 // Purchase is what somebody wants to buy, and the way back.
 type Purchase struct {
 	Products []string // the first one is preselected
-	Email    string   // from the request; a verified one of the token goes first
+	Email    string   // from the request; the buyer's own verified one goes first
 	Locale   string
 	Seats    int
 	// Success is the address of our success route, which sends the buyer on to
@@ -153,7 +153,7 @@ func (g *Gateway) addBuyer(ctx context.Context, v *Visitor, p *Purchase, body *p
 	switch {
 	case customer != "":
 		body.CustomerID = customer
-	case !v.EmailVerified && !g.sales.NoBodyEmail:
+	case (!v.EmailVerified || !v.self()) && !g.sales.NoBodyEmail:
 		body.CustomerEmail = p.Email
 		fallthrough
 	default:

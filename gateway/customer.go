@@ -23,11 +23,20 @@ var (
 
 // Visitor is who asks, as their token and connection say.
 type Visitor struct {
-	User          string
+	// User is the paying party, by whose id Polar knows what was bought. It is empty
+	// if there is none.
+	User string
+	// Person is who asks, where that need not be the paying party. Empty: it is.
+	Person string
+	// The person's.
 	Email         string
 	EmailVerified bool
 	IP            string
 }
+
+// self says whether somebody asks for themselves. Only then does their e-mail say
+// anything about whose a customer is.
+func (v *Visitor) self() bool { return v.Person == "" || v.Person == v.User }
 
 // ownCustomer finds the customer that is this user and nobody else: the one
 // that may be shown to them and acted upon for them. What stands under it is
@@ -197,7 +206,8 @@ func (g *Gateway) withoutScope(err error) error {
 }
 
 // completeCustomer gives the customer with the verified e-mail the user's id,
-// unless it has one: that cannot be changed.
+// unless it has one: that cannot be changed. Nor is the e-mail of a person that of
+// an organization, whose members would get all that the person has bought.
 func (g *Gateway) completeCustomer(ctx context.Context, v *Visitor) (string, error) {
 	page, err := g.client.ListCustomers(ctx, polar.CustomerFilter{Email: v.Email}, polar.Paging{Limit: 10})
 	if err != nil {
@@ -209,7 +219,7 @@ func (g *Gateway) completeCustomer(ctx context.Context, v *Visitor) (string, err
 		case c.DeletedAt != nil || !sameEmail(c.Email, v.Email):
 		case c.ExternalID == v.User: // made at the same moment by another request
 			return c.ID, g.learnCustomer(ctx, polar.Answer[polar.CustomerProfile]{Item: *c, AsOf: page.AsOf})
-		case c.ExternalID == "":
+		case c.ExternalID == "" && v.self():
 			a, err := g.client.UpdateCustomer(ctx, c.ID, polar.CustomerUpdate{ExternalID: v.User})
 			if err != nil {
 				return "", err

@@ -87,7 +87,9 @@ func (g *Gateway) AccountOf(v Visitor) (*entitlement.Account, error) {
 }
 
 // proves says whether somebody's e-mail can make a customer theirs.
-func (g *Gateway) proves(v *Visitor) bool { return g.linkEmail && v.EmailVerified && v.Email != "" }
+func (g *Gateway) proves(v *Visitor) bool {
+	return g.linkEmail && v.EmailVerified && v.Email != "" && v.self()
+}
 
 func ownsCustomer(a *entitlement.Account) bool {
 	for i := range a.Customers {

@@ -265,9 +265,12 @@ func (g *Gateway) Follow(clock func() time.Time) { g.followed.Store(&clock) }
 // Rules are the plans and what decides about them. Do not change them.
 func (g *Gateway) Rules() *entitlement.Rules { return g.rules.Load() }
 
-// Account is all that is known about a user. An error means that the store
-// cannot be read, which says nothing about the user.
+// Account is all that is known about a user; about nobody, that is nothing. An
+// error means that the store cannot be read, which says nothing about the user.
 func (g *Gateway) Account(user string) (*entitlement.Account, error) {
+	if user == "" {
+		return new(entitlement.Account), nil
+	}
 	if _, err := g.claim(); err != nil {
 		return nil, err
 	}

@@ -110,7 +110,7 @@ func (g *Gateway) Confirm(ctx context.Context, a *entitlement.Account, q entitle
 
 // ConfirmOf is Confirm for somebody whose token was verified: see AccountOf.
 func (g *Gateway) ConfirmOf(ctx context.Context, v Visitor, a *entitlement.Account, q entitlement.Requirement, d entitlement.Decision) (fresh *entitlement.Account, _ entitlement.Decision, limits bool) {
-	if g.client == nil {
+	if g.client == nil || v.User == "" { // of nobody there is nothing to ask
 		return a, d, false
 	}
 	if !d.Allowed && g.proves(&v) && isSomebody(a) {
