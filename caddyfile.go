@@ -321,19 +321,21 @@ func (s *Sync) parseBudget(d *caddyfile.Dispenser) error {
 func (g *Gateway) parseJWT(d *caddyfile.Dispenser) error {
 	var j JWT
 	parsers := map[string]func(*caddyfile.Dispenser) error{
-		"secret":      one(&j.Secret),
-		"public_key":  one(&j.PublicKey),
-		"jwks":        checked(&j.JWKS, checkJWKS),
-		"max_stale":   j.parseMaxStale,
-		"algorithms":  some(&j.Algorithms),
-		"issuer":      some(&j.Issuer),
-		"audience":    some(&j.Audience),
-		"leeway":      duration(&j.Leeway),
-		"from":        j.parseFrom,
-		"user_claim":  one(&j.UserClaim),
-		"user_prefix": one(&j.UserPrefix),
-		"email_claim": one(&j.EmailClaim),
-		"strip_token": flag(&j.StripToken),
+		"secret":         one(&j.Secret),
+		"public_key":     one(&j.PublicKey),
+		"jwks":           checked(&j.JWKS, checkJWKS),
+		"max_stale":      j.parseMaxStale,
+		"algorithms":     some(&j.Algorithms),
+		"issuer":         some(&j.Issuer),
+		"audience":       some(&j.Audience),
+		"leeway":         duration(&j.Leeway),
+		"from":           j.parseFrom,
+		"user_claim":     one(&j.UserClaim),
+		"user_prefix":    one(&j.UserPrefix),
+		"customer_claim": some(&j.CustomerClaim),
+		"manage_claim":   manage(&j.ManageClaim),
+		"email_claim":    one(&j.EmailClaim),
+		"strip_token":    flag(&j.StripToken),
 	}
 	if d.NextArg() { // in one line
 		word := d.Val()
@@ -355,6 +357,19 @@ func (g *Gateway) parseJWT(d *caddyfile.Dispenser) error {
 	}
 	g.JWT = append(g.JWT, j)
 	return nil
+}
+
+// manage reads who may act for the paying party: a path and the values that say so.
+func manage(to **Manage) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		word := d.Val()
+		args := d.RemainingArgs()
+		if len(args) < 2 || slices.Contains(args, "") {
+			return d.Errf("%s takes a path and one or more values, none of them empty", word)
+		}
+		*to = &Manage{Path: args[0], Values: args[1:]}
+		return noBlock(d, word)
+	}
 }
 
 func (j *JWT) parseMaxStale(d *caddyfile.Dispenser) error {

@@ -43,6 +43,20 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"session no cache", in("session http://localhost/me {\ncookies s\ncache 0s\n}", ""), []string{"Caddyfile:6", "cache: from 1s to 10m"}},
 		{"session long time-out", in("session http://localhost/me {\ncookies s\ntimeout 1m\n}", ""), []string{"Caddyfile:6", "timeout: from 50ms to 10s"}},
 		{"session bad path", in("session http://localhost/me {\ncookies s\nuser_path user.\n}", ""), []string{"Caddyfile:6", `"user."`, "empty step"}},
+		{"session customer_path of nothing", in("session http://localhost/me {\ncookies s\ncustomer_path\n}", ""), []string{"Caddyfile:5", "customer_path takes one or more"}},
+		{"session bad customer_path", in("session http://localhost/me {\ncookies s\ncustomer_path user.id session..org\n}", ""), []string{"Caddyfile:6", `"session..org"`, "empty step"}},
+		{"session bad manage_path", in("session http://localhost/me {\ncookies s\nmanage_path .role owner\n}", ""), []string{"Caddyfile:6", `".role"`, "empty step"}},
+		{"session manage_path users write", in("session http://localhost/me {\ncookies s\nmanage_path user.user_metadata.role owner\n}", ""), []string{"Caddyfile:6", "users can write this"}},
+		{"session manage_path without a value", in("session http://localhost/me {\ncookies s\nmanage_path role\n}", ""), []string{"Caddyfile:5", "manage_path takes a path and one or more values"}},
+		{"customer_claim of nothing", in("jwt {\ncustomer_claim\n}", ""), []string{"Caddyfile:4", "customer_claim takes one or more"}},
+		{"customer_claim empty", in("jwt {\ncustomer_claim org_id \"\"\n}", ""), []string{"Caddyfile:4", "none of them empty"}},
+		{"customer_claim twice", in("jwt {\ncustomer_claim org_id\ncustomer_claim sub\n}", ""), []string{"Caddyfile:5", "customer_claim is given twice"}},
+		{"customer_claim with a block", in("jwt {\ncustomer_claim org_id {\nx\n}\n}", ""), []string{"Caddyfile:5", "customer_claim takes no block"}},
+		{"manage_claim of nothing", in("jwt {\nmanage_claim\n}", ""), []string{"Caddyfile:4", "manage_claim takes a path and one or more values"}},
+		{"manage_claim without a value", in("jwt {\nmanage_claim org_role\n}", ""), []string{"Caddyfile:4", "manage_claim takes a path and one or more values"}},
+		{"manage_claim of an empty value", in("jwt {\nmanage_claim org_role \"\"\n}", ""), []string{"Caddyfile:4", "none of them empty"}},
+		{"manage_claim twice", in("jwt {\nmanage_claim org_role a\nmanage_claim org_role b\n}", ""), []string{"Caddyfile:5", "manage_claim is given twice"}},
+		{"manage_claim with a block", in("jwt {\nmanage_claim org_role a {\nx\n}\n}", ""), []string{"manage_claim takes no block"}},
 		{"session path twice", in("session http://localhost/me {\nuser_path a\nuser_path b\n}", ""), []string{"Caddyfile:5", "given twice"}},
 		{"session twice", in("session http://a {\ncookies s\n}\nsession http://b {\ncookies s\n}", ""), []string{"Caddyfile:6", "session is given twice"}},
 		{"sync neither off nor a block", in("sync on", ""), []string{"Caddyfile:3", `unexpected "on"`}},
@@ -306,6 +320,8 @@ jwt {
 	from cookie session
 	from header X-Token
 	user_claim user.id
+	customer_claim org.id user.id
+	manage_claim org.role owner billing
 	email_claim mail
 	strip_token
 }
@@ -316,6 +332,8 @@ session {env.SESSION} {
 	email_path account.mail
 	email_verified_path account.confirmed
 	user_prefix app:
+	customer_path org.id
+	manage_path org.role owner
 	cache 1m
 	timeout 500ms
 }
@@ -359,10 +377,11 @@ polar_require @api /api/* pro basic {
 		`"access_token":"{env.SECRET}"`, `"webhook_secret":["{env.SECRET}","{env.SECRET}"]`, `"module":"bolt"`,
 		`"from":[{"cookie":"session"},{"header":"X-Token"}]`, `"plans":[{"name":"basic"`, `"past_due":"polar"`,
 		`"handler":"polar_require"`, `"path":"/billing"`, `"public":["/api/health"]`, `"refuse":"redirect"`,
+		`"customer_claim":["org.id","user.id"],"manage_claim":{"path":"org.role","values":["owner","billing"]}`,
 		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"link":"email"`, `"on_unavailable":"allow"`,
 		`"session":{"url":"{env.SESSION}","cookies":["authjs.session-token*","__Secure-authjs.session-token*","sid"],` +
 			`"user_path":"account.id","email_path":"account.mail","email_verified_path":"account.confirmed",` +
-			`"user_prefix":"app:","cache":60000000000,"timeout":500000000}`,
+			`"user_prefix":"app:","customer_path":["org.id"],"manage_path":{"path":"org.role","values":["owner"]},"cache":60000000000,"timeout":500000000}`,
 	} {
 		if !strings.Contains(string(config), want) {
 			t.Errorf("no %s in %s", want, config)
@@ -380,15 +399,18 @@ polar_require @api /api/* pro basic {
 func TestJSONMistakes(t *testing.T) {
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	for config, want := range map[string]string{
-		`{"plans":[{"name":"pro","products":[""]}]}`:                                           "plan pro",
-		`{"plans":[{"name":"pro"}]}`:                                                           "at least one product",
-		`{"plans":[{"name":"any","products":["p"]}]}`:                                          "any",
-		`{"plans":[{"name":"a","products":["p"]},{"name":"a","products":["q"]}]}`:              "two of that name",
-		`{"webhook_secret":[""]}`:                                                              "webhook_secret is empty",
-		`{"jwt":[{"secret":"` + strings.Repeat("k", 32) + `","max_stale":1}]}`:                 "max_stale goes with jwks",
-		`{"jwt":[{"jwks":"https://a.example","issuer":["a"],"audience":["b"],"max_stale":1}]}`: "at least 5m",
-		`{"jwt":[{"jwks":"http://a.example","issuer":["a"],"audience":["b"]}]}`:                "https",
-		`{"jwt":[{"jwks":"https://a.example","issuer":["a"]}]}`:                                "audience",
+		`{"plans":[{"name":"pro","products":[""]}]}`:                                                    "plan pro",
+		`{"plans":[{"name":"pro"}]}`:                                                                    "at least one product",
+		`{"plans":[{"name":"any","products":["p"]}]}`:                                                   "any",
+		`{"plans":[{"name":"a","products":["p"]},{"name":"a","products":["q"]}]}`:                       "two of that name",
+		`{"webhook_secret":[""]}`:                                                                       "webhook_secret is empty",
+		`{"jwt":[{"secret":"` + strings.Repeat("k", 32) + `","max_stale":1}]}`:                          "max_stale goes with jwks",
+		`{"jwt":[{"jwks":"https://a.example","issuer":["a"],"audience":["b"],"max_stale":1}]}`:          "at least 5m",
+		`{"jwt":[{"jwks":"http://a.example","issuer":["a"],"audience":["b"]}]}`:                         "https",
+		`{"jwt":[{"jwks":"https://a.example","issuer":["a"]}]}`:                                         "audience",
+		`{"jwt":[{"secret":"` + strings.Repeat("k", 32) + `","manage_claim":{"path":"a"}}]}`:            "customer_claim or manage_claim",
+		`{"jwt":[{"secret":"` + strings.Repeat("k", 32) + `","customer_claim":["user_metadata.org"]}]}`: "users can write",
+		`{"session":{"url":"http://localhost","cookies":["s"],"manage_path":{"values":["a"]}}}`:         "customer_claim or manage_claim",
 		`{"jwt":[{}]}`:                                                        "jwt",
 		`{"grace":{"past_due":"soon"}}`:                                       "past_due",
 		`{"grace":{"renewal":-1}}`:                                            "renewal",

@@ -119,6 +119,7 @@ type Gateway struct {
 	names       headerNames
 	metrics     gatewayMetrics
 	vary        string
+	payers      bool   // who pays can be another than who asks
 	limiter     string // its key in the pool
 	budget      int    // of background requests a minute
 	shared      *polar.Limiter
@@ -173,9 +174,20 @@ type JWT struct {
 	// UserClaim is the path of the claim that names the user. Default: sub.
 	UserClaim string `json:"user_claim,omitempty"`
 
-	// UserPrefix is put before the user. Needed when blocks trust different
-	// issuers.
+	// UserPrefix is put before the user, and before the paying party. Needed when
+	// blocks trust different issuers.
 	UserPrefix string `json:"user_prefix,omitempty"`
+
+	// CustomerClaim lists the paths of claims that name who pays, such as org_id:
+	// everybody whose token names the same organization shares what it has bought.
+	// The first claim that a token has counts; whose token has none has bought
+	// nothing. With sub as the last one they pay for themselves. Default: everybody
+	// does.
+	CustomerClaim []string `json:"customer_claim,omitempty"`
+
+	// ManageClaim says who may buy, change and cancel for the paying party, and see
+	// its portal. Default: only who pays for themselves.
+	ManageClaim *Manage `json:"manage_claim,omitempty"`
 
 	// EmailClaim is the path of the e-mail's claim. The claim of the same name
 	// with "_verified" tells whether it is verified. Default: email.
@@ -183,6 +195,22 @@ type JWT struct {
 
 	// StripToken keeps the token from the upstream.
 	StripToken bool `json:"strip_token,omitempty"`
+}
+
+// Manage says who may act for the paying party.
+type Manage struct {
+	// Path leads to a string, or a list of strings, such as org_role.
+	Path string `json:"path,omitempty"`
+	// Values are those of which one is needed, such as org:admin.
+	Values []string `json:"values,omitempty"`
+}
+
+// identity is the same as those want it who find out who asks.
+func (m *Manage) identity() identity.Manage {
+	if m == nil {
+		return identity.Manage{}
+	}
+	return identity.Manage(*m)
 }
 
 // TokenSource is a place that can hold a token: a header or a cookie.
@@ -621,10 +649,12 @@ func parsePastDue(what, value string) (entitlement.PastDueGrace, error) {
 func (g *Gateway) provisionTokens() error {
 	var blocks []identity.Block
 	for i := range g.JWT {
-		b, err := g.JWT[i].block(g)
+		j := &g.JWT[i]
+		b, err := j.block(g)
 		if err != nil {
 			return err
 		}
+		g.notePayers("customer_claim", "manage_claim", j.CustomerClaim, j.ManageClaim)
 		blocks = append(blocks, b)
 	}
 	v, err := identity.New(blocks)
@@ -658,6 +688,7 @@ func (j *JWT) block(g *Gateway) (identity.Block, error) {
 	b := identity.Block{
 		Algorithms: j.Algorithms, UserClaim: j.UserClaim, UserPrefix: j.UserPrefix,
 		EmailClaim: j.EmailClaim, StripToken: j.StripToken,
+		CustomerClaims: j.CustomerClaim, Manage: j.ManageClaim.identity(),
 	}
 	if j.Leeway != nil {
 		b.Leeway = new(time.Duration(*j.Leeway))

@@ -361,7 +361,7 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, 
 		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
 		vary:                  v.gateway.vary,
 		stream: gatedStream{
-			Context: r.Context(), gate: g, gateway: v.gateway, user: v.identity.User,
+			Context: r.Context(), gate: g, gateway: v.gateway, payer: v.identity.Customer,
 			proto: r.ProtoMajor, until: v.decision.Until,
 		},
 	}
@@ -407,9 +407,7 @@ func (g *Gate) refuseStranger(v *visit, d demand, err error) *problem {
 func (g *Gate) refuseUser(r *http.Request, v *visit, d demand) *problem {
 	if !g.DryRun {
 		v.decided(false)
-		v.gateway.logger.Info("refused",
-			zap.String("reason", string(v.decision.Reason)),
-			zap.String("user_hash", v.gateway.core.HashUser(v.identity.User)))
+		v.gateway.logger.Info("refused", append(v.hashes(), zap.String("reason", string(v.decision.Reason)))...)
 	}
 	v.expose(r, false)
 	p := refusalOf(&v.decision, d.plans)

@@ -15,7 +15,7 @@ import (
 type headerNames struct {
 	folded string // the prefix in the one spelling that all spellings fold to
 
-	user, plan, plans, status, reason, until, graceUntil, customer string
+	user, plan, plans, status, reason, until, graceUntil, customer, externalCustomer string
 }
 
 func makeHeaderNames(prefix string) headerNames {
@@ -24,6 +24,7 @@ func makeHeaderNames(prefix string) headerNames {
 		folded: strings.ToLower(prefix),
 		user:   name("User"), plan: name("Plan"), plans: name("Plans"), status: name("Status"),
 		reason: name("Reason"), until: name("Until"), graceUntil: name("Grace-Until"), customer: name("Customer"),
+		externalCustomer: name("External-Customer"),
 	}
 }
 
@@ -110,21 +111,21 @@ func (t *trailerStripper) Read(p []byte) (int, error) {
 }
 
 // headerCount is how many headers we send.
-const headerCount = 8
+const headerCount = 9
 
 // headerValues are the values of our headers, as strings that a header can
 // hold. Empty ones are not sent.
 type headerValues struct {
-	user, plan, plans, status, reason, until, graceUntil, customer string
+	user, plan, plans, status, reason, until, graceUntil, customer, externalCustomer string
 
 	untilTime time.Time // what until was made of
 }
 
-// of fills in the values for a user and a decision.
-func (v *headerValues) of(user string, a *entitlement.Account, d *entitlement.Decision, plans string) {
+// of fills in the values for a user, whoever else pays for them, and a decision.
+func (v *headerValues) of(user, payer string, a *entitlement.Account, d *entitlement.Decision, plans string) {
 	until, untilTime := v.until, v.untilTime
 	*v = headerValues{
-		user: encodeHeader(user), plans: plans,
+		user: encodeHeader(user), externalCustomer: encodeHeader(payer), plans: plans,
 		status: encodeHeader(d.Status), reason: string(d.Reason),
 	}
 	if a != nil {
@@ -149,8 +150,8 @@ func (v *headerValues) of(user string, a *entitlement.Account, d *entitlement.De
 // for the site's own authentication may have set some. own is this request's:
 // Caddy's header directives write into the slices of a header in place.
 func (n *headerNames) set(h http.Header, v *headerValues, own *[headerCount]string) {
-	*own = [headerCount]string{v.user, v.plan, v.plans, v.status, v.reason, v.until, v.graceUntil, v.customer}
-	names := [headerCount]string{n.user, n.plan, n.plans, n.status, n.reason, n.until, n.graceUntil, n.customer}
+	*own = [headerCount]string{v.user, v.plan, v.plans, v.status, v.reason, v.until, v.graceUntil, v.customer, v.externalCustomer}
+	names := [headerCount]string{n.user, n.plan, n.plans, n.status, n.reason, n.until, n.graceUntil, n.customer, n.externalCustomer}
 	for i, name := range names {
 		if own[i] == "" {
 			delete(h, name)

@@ -94,7 +94,7 @@ func TestEncodeHeader(t *testing.T) {
 func TestHeaderValuesAreFresh(t *testing.T) {
 	n := makeHeaderNames("X-Polar-")
 	var v headerValues
-	v.of("u", nil, &entitlement.Decision{Allowed: true, Reason: "active", Plan: "pro", Status: "active"}, "pro")
+	v.of("u", "", nil, &entitlement.Decision{Allowed: true, Reason: "active", Plan: "pro", Status: "active"}, "pro")
 	one, other := http.Header{}, http.Header{}
 	n.set(one, &v, new([headerCount]string))
 	n.set(other, &v, new([headerCount]string))
@@ -112,10 +112,10 @@ func TestHeadersOf(t *testing.T) {
 	n := makeHeaderNames("X-Gate-")
 	h := http.Header{"X-Gate-Grace-Until": {"old"}, "X-Gate-Plans": {"old"}}
 	var v headerValues
-	v.of("u", a, &d, "")
+	v.of("u", "acme", a, &d, "")
 	n.set(h, &v, new([headerCount]string))
 	for name, want := range map[string]string{
-		"X-Gate-User": "u", "X-Gate-Plan": "pro", "X-Gate-Status": "past_due", "X-Gate-Reason": "past_due_grace",
+		"X-Gate-User": "u", "X-Gate-External-Customer": "acme", "X-Gate-Plan": "pro", "X-Gate-Status": "past_due", "X-Gate-Reason": "past_due_grace",
 		"X-Gate-Until": "2026-12-01T00:00:00Z", "X-Gate-Grace-Until": "2026-12-01T00:00:00Z", "X-Gate-Customer": "c1", "X-Gate-Plans": "",
 	} {
 		if got := h.Get(name); got != want {

@@ -78,6 +78,19 @@ func (g *Gateway) warnNames() {
 	}
 }
 
+// notePayers takes note that others than who asks can pay, and tells if none of those
+// who ask can act for them.
+func (g *Gateway) notePayers(customer, manage string, paths []string, m *Manage) {
+	if len(paths) == 0 {
+		return
+	}
+	g.payers = true
+	if m == nil {
+		g.logger.Warn(customer + " without " + manage + ": nobody may buy, change a subscription or see the portal " +
+			"for a paying party that is not they themselves; add `" + manage + " <path> <value>...`")
+	}
+}
+
 // tokens identifies by JSON Web Tokens.
 type tokens struct{ *identity.Verifier }
 

@@ -34,6 +34,7 @@ const (
 	codeNotNavigation = "not_a_navigation"
 	codeBadReturn     = "bad_return_to"
 	codeTooMany       = "too_many_requests"
+	codeNotManager    = "not_manager"
 
 	codeUnknownProduct      = "unknown_product"
 	codeUnknownPlan         = "unknown_plan"
@@ -79,6 +80,7 @@ var messages = map[string]message{
 	codeNotNavigation: {"Not a navigation", "This address is to be followed as a link, or called with POST."},
 	codeBadReturn:     {"Bad return address", "The address to return to must be on this site or on a host that return_to allows."},
 	codeTooMany:       {"Too many requests", "Try again in a moment."},
+	codeNotManager:    {"Not yours to manage", "Ask whoever manages the subscription of your organization."},
 
 	codeUnknownProduct:      {"No such product", "No plan sells this product."},
 	codeUnknownPlan:         {"No such plan", "There is no plan of this name."},

@@ -193,7 +193,7 @@ func (v *visit) look(r *http.Request, sure bool) error {
 	return nil
 }
 
-// gather reads the account of the user, who is known by now.
+// gather reads the account of who pays for the user, who is known by now.
 func (v *visit) gather() error {
 	if v.gathered {
 		return v.unreadable
@@ -211,9 +211,20 @@ func (v *visit) gather() error {
 	return nil
 }
 
+// hashes stand in the log for who asks and, if that is another, who pays: it is the
+// payer of whom everything else in the log tells.
+func (v *visit) hashes() []zap.Field {
+	core := v.gateway.core
+	fields := []zap.Field{zap.String("user_hash", core.HashUser(v.identity.User))}
+	if payer := v.identity.Customer; payer != "" && payer != v.identity.User {
+		fields = append(fields, zap.String("external_customer_hash", core.HashUser(payer)))
+	}
+	return fields
+}
+
 // claims is what the token says about who asks.
 func (v *visit) claims() gateway.Visitor {
-	return gateway.Visitor{User: v.identity.User, Email: v.identity.Email, EmailVerified: v.identity.EmailVerified}
+	return gateway.Visitor{User: v.identity.Customer, Person: v.identity.User, Email: v.identity.Email, EmailVerified: v.identity.EmailVerified}
 }
 
 // openPlans lists the plans that are open now, comma separated.
@@ -266,7 +277,7 @@ func (v *visit) confirm(r *http.Request, q entitlement.Requirement) entitlement.
 func (v *visit) decided(allowed bool) {
 	g := v.gateway
 	g.metrics.decided(allowed, v.decision.Reason)
-	if g.core.Unconfirmed(v.identity.User, allowed, v.decision.Reason) {
+	if g.core.Unconfirmed(v.identity.Customer, allowed, v.decision.Reason) {
 		g.metrics.unconfirmed[allowed].Inc()
 	}
 }
@@ -274,7 +285,11 @@ func (v *visit) decided(allowed bool) {
 // expose tells the upstream what is known about the user of the last decision.
 func (v *visit) expose(r *http.Request, gated bool) {
 	v.exposed = true
-	v.headers.of(v.identity.User, v.account, &v.decision, v.plans)
+	payer := ""
+	if v.gateway.payers {
+		payer = v.identity.Customer
+	}
+	v.headers.of(v.identity.User, payer, v.account, &v.decision, v.plans)
 	if !gated {
 		v.headers.plan = ""
 	}
@@ -299,6 +314,8 @@ func (s *requestState) placeholder(key string) (any, bool) {
 	switch name {
 	case "user":
 		return v.identity.User, true
+	case "external_customer":
+		return v.identity.Customer, true
 	case "customer":
 		if v.account == nil {
 			return "", true

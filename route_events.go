@@ -84,10 +84,10 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request, v *visit) 
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // for a proxy before us
 	h.Set("X-Content-Type-Options", "nosniff")
-	news, stop := g.core.Watch(user)
+	news, stop := g.core.Watch(v.identity.Customer)
 	defer stop()
 	ending, known := g.streams.ending(r.Context())
-	s := stream{w: w, control: http.NewResponseController(w), g: g, user: user}
+	s := stream{w: w, control: http.NewResponseController(w), g: g, user: user, payer: v.identity.Customer}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	expires := time.NewTimer(time.Until(v.identity.Expires))
@@ -123,6 +123,7 @@ type stream struct {
 	control *http.ResponseController
 	g       *Gateway
 	user    string
+	payer   string // whose account it tells of
 	last    []byte
 	err     error
 }
@@ -131,7 +132,7 @@ type stream struct {
 // in how long time alone may change it.
 func (s *stream) tell() (next time.Duration) {
 	next = time.Hour
-	account, err := s.g.core.Account(s.user)
+	account, err := s.g.core.Account(s.payer)
 	if err != nil {
 		return heartbeat // unknown is no news
 	}

@@ -23,7 +23,7 @@ func (g *Gateway) servePortal(w http.ResponseWriter, r *http.Request, v *visit) 
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
-	portal, err := g.core.OpenPortal(ctx, v.identity.User, back)
+	portal, err := g.core.OpenPortal(ctx, v.identity.Customer, back)
 	switch {
 	case err != nil:
 		return g.providerProblem(r, v, err).answer(w, r)

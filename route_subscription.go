@@ -104,7 +104,7 @@ func (g *Gateway) changeSubscription(w http.ResponseWriter, r *http.Request, v *
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
-	account, id, err := g.core.ChangeSubscription(ctx, v.identity.User, gateway.Change{
+	account, id, err := g.core.ChangeSubscription(ctx, v.identity.Customer, gateway.Change{
 		Subscription: body.ID, ProductID: body.ProductID, Cancel: body.CancelAtPeriodEnd,
 	})
 	if err != nil {

@@ -17,6 +17,9 @@ type route struct {
 	serve func(*Gateway, http.ResponseWriter, *http.Request, *visit) error
 	// user says that a valid token is needed.
 	user bool
+	// control are the methods that act for the paying party: only who manages that
+	// may use them.
+	control string
 	// opens says that even a GET starts something at Polar.
 	opens bool
 	// holds says that a GET uses up what a user has only a few of.
@@ -27,11 +30,11 @@ type route struct {
 
 var routes = map[string]route{
 	"/webhook":      {allow: "POST, OPTIONS", serve: (*Gateway).serveWebhook, machine: true},
-	"/checkout":     {allow: "GET, POST, OPTIONS", serve: (*Gateway).serveCheckout, user: true, opens: true},
+	"/checkout":     {allow: "GET, POST, OPTIONS", serve: (*Gateway).serveCheckout, user: true, control: "GET, POST", opens: true},
 	"/success":      {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveSuccess},
-	"/subscription": {allow: "GET, HEAD, PATCH, OPTIONS", serve: (*Gateway).serveSubscription, user: true},
+	"/subscription": {allow: "GET, HEAD, PATCH, OPTIONS", serve: (*Gateway).serveSubscription, user: true, control: "PATCH"},
 	"/entitlements": {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveEntitlements, user: true},
-	"/portal":       {allow: "GET, POST, OPTIONS", serve: (*Gateway).servePortal, user: true, opens: true},
+	"/portal":       {allow: "GET, POST, OPTIONS", serve: (*Gateway).servePortal, user: true, control: "GET, POST", opens: true},
 	"/products":     {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveProducts},
 	"/events":       {allow: "GET, OPTIONS", serve: (*Gateway).serveEvents, user: true, holds: true},
 }
@@ -61,6 +64,11 @@ func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request, v *visit, p
 			return p.answer(w, r)
 		}
 		if p := g.checkOrigin(r, v, rt.opens, rt.holds); p != nil {
+			return p.answer(w, r)
+		}
+		if allows(rt.control, r.Method) && !v.identity.Manages {
+			p := newProblem(http.StatusForbidden, codeNotManager)
+			p.NextStep = entitlement.StepContact
 			return p.answer(w, r)
 		}
 	}

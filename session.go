@@ -37,8 +37,19 @@ type Session struct {
 	// true says so. Default: user.emailVerified.
 	EmailVerifiedPath string `json:"email_verified_path,omitempty"`
 
-	// UserPrefix is put before the user.
+	// UserPrefix is put before the user, and before the paying party.
 	UserPrefix string `json:"user_prefix,omitempty"`
+
+	// CustomerPath lists where the answer has who pays, such as
+	// session.activeOrganizationId: everybody whose answer names the same
+	// organization shares what it has bought. The first value counts; who has none
+	// has bought nothing. With the user's own path as the last one they pay for
+	// themselves. Default: everybody does.
+	CustomerPath []string `json:"customer_path,omitempty"`
+
+	// ManagePath says who may buy, change and cancel for the paying party, and see
+	// its portal. Default: only who pays for themselves.
+	ManagePath *Manage `json:"manage_path,omitempty"`
 
 	// Cache is for how long an answer counts, from 1s to 10m. It is served for as
 	// long again while the app is asked in the background, so a session that ends at
@@ -62,6 +73,8 @@ const foundFor = 5 * time.Minute
 //		email_path          <path>
 //		email_verified_path <path>
 //		user_prefix         <prefix>
+//		customer_path       <path>...
+//		manage_path         <path> <value>...
 //		cache               <duration>
 //		timeout             <duration>
 //	}
@@ -77,6 +90,8 @@ func (g *Gateway) parseSession(d *caddyfile.Dispenser) error {
 		"email_path":          one(&s.EmailPath),
 		"email_verified_path": one(&s.EmailVerifiedPath),
 		"user_prefix":         one(&s.UserPrefix),
+		"customer_path":       some(&s.CustomerPath),
+		"manage_path":         manage(&s.ManagePath),
 		"cache":               duration(&s.Cache),
 		"timeout":             duration(&s.Timeout),
 	}, "cookies")
@@ -102,6 +117,7 @@ func (s *Session) config() session.Config {
 	c := session.Config{
 		URL: s.URL, Cookies: s.Cookies, UserPrefix: s.UserPrefix,
 		UserPath: s.UserPath, EmailPath: s.EmailPath, EmailVerifiedPath: s.EmailVerifiedPath,
+		CustomerPaths: s.CustomerPath, Manage: s.ManagePath.identity(),
 	}
 	// Zero is not the default when it was said.
 	if s.Cache != nil {
@@ -124,6 +140,7 @@ func (g *Gateway) provisionSession() error {
 	if s.asker, err = session.New(c); err != nil {
 		return err
 	}
+	g.notePayers("customer_path", "manage_path", g.Session.CustomerPath, g.Session.ManagePath)
 	g.identifyBy(s)
 	return nil
 }

@@ -9,8 +9,15 @@ import (
 
 // guide adds the address of the next step to a refusal, if that step can
 // succeed: the routes are served on this site, Polar can be asked, and nothing
-// stands in the way.
+// stands in the way. Who may not take it is to ask somebody who may.
 func (v *visit) guide(r *http.Request, plans []string, p *problem) {
+	if !v.identity.Manages {
+		switch p.NextStep {
+		case entitlement.StepCheckout, entitlement.StepChange, entitlement.StepPortal:
+			p.NextStep = entitlement.StepContact
+		}
+		return
+	}
 	site := v.state.site
 	if site == nil || site.gateway != v.gateway || !v.gateway.core.CanAsk() || v.account == nil {
 		return

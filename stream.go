@@ -58,7 +58,7 @@ type gatedStream struct {
 
 	gate    *Gate
 	gateway *Gateway
-	user    string
+	payer   string // whose account decides
 	proto   int
 	until   time.Time // when the decision's reason ends
 
@@ -193,7 +193,7 @@ func (s *gatedStream) decide() (*entitlement.Account, entitlement.Decision, time
 		return nil, entitlement.Unavailable(), time.Time{}
 	}
 	now := g.core.Now()
-	account, err := g.core.Account(s.user)
+	account, err := g.core.Account(s.payer)
 	if err != nil {
 		return new(entitlement.Account), entitlement.Unavailable(), now
 	}
@@ -238,7 +238,7 @@ func (s *gatedStream) end(reason entitlement.Reason) {
 	g := s.gateway
 	streamsEndedTotal.WithLabelValues(g.name, string(reason)).Inc()
 	if c := g.logger.Check(zap.DebugLevel, "an answer that went on was ended"); c != nil {
-		c.Write(zap.String("reason", string(reason)), zap.String("user", s.user))
+		c.Write(zap.String("reason", string(reason)), zap.String("external_customer", s.payer))
 	}
 	if s.conn != nil {
 		_ = s.conn.Close() // hijacked: nobody else will

@@ -83,7 +83,7 @@ func (a authenticated) identify(r *http.Request, _ http.Header, now time.Time, _
 	}
 	// Nobody knows how it was found out: it counts as what browsers send by
 	// themselves, since there is no source.
-	return identity.Identity{User: user, Expires: now.Add(foundFor)}, nil
+	return identity.Identity{User: user, Customer: user, Manages: true, Expires: now.Add(foundFor)}, nil
 }
 
 // sources are what authentication modules go by.

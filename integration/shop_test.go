@@ -566,12 +566,17 @@ func TestWithoutAccessToken(t *testing.T) {
 // events reads a stream of events, one data line at a time.
 func (s *shop) events(t *testing.T, user string) (next func() object, end func()) {
 	t.Helper()
+	return s.eventsOf(t, as(user))
+}
+
+func (s *shop) eventsOf(t *testing.T, who option) (next func() object, end func()) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.origin()+"/auth/polar/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	as(user)(req)
+	who(req)
 	resp, err := s.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
