@@ -847,6 +847,45 @@ func TestLoginOwnTokens(t *testing.T) {
 	l.proves(t, claimed(true), map[string]option{"no": claimed(false), "a string": claimed("true"), "one": claimed(1), "nothing": claimed(nil)})
 }
 
+func TestLoginOrganizations(t *testing.T) {
+	t.Parallel()
+	const user, payer, other = "user_2fZ8kq3cVbQw1nT0yR5mXe7LaPd", "org_2fZ8kqAcme", "org_2fZ8kqUmbrella"
+	key := rs256("k", 0)
+	for i, c := range []struct {
+		path, issuer string
+		claims       func(organization, role string) object
+	}{
+		{"/.well-known/jwks.json", "https://clerk.example.com", func(o, role string) object {
+			return object{"v": 2, "o": object{"id": o, "slg": payer, "rol": role, "per": "read"}}
+		}},
+		{"/sso/jwks/client_01HXYZ0123456789ABCDEFGHJK", "https://api.workos.com", func(o, role string) object {
+			return object{"org_id": o, "role": role, "roles": []string{role}, "permissions": []string{"admin"}}
+		}},
+	} {
+		t.Run(c.issuer, func(t *testing.T) {
+			t.Parallel()
+			standIn := publishes(t, c.path, key.jwk(t, object{"use": "sig", "alg": "RS256"}))
+			l := newLogin(t, payer, asking(t, standIn, fenced(t, logins, "Organizations")[i]))
+			base := merged(within(time.Minute), object{"iss": c.issuer, "sub": user})
+			token := func(o, role string) option { return key.mints(t, base, c.claims(o, role)) }
+			waitFor(t, "the keys", func() bool {
+				return l.get(t, "app", "/pro/x", token(payer, "member")).status != http.StatusServiceUnavailable
+			})
+			got := l.get(t, "app", "/pro/x", token(payer, "member")).seen(t).ours()
+			if got["user"] != user || got["external-customer"] != payer {
+				t.Errorf("the app is told %v", got)
+			}
+			l.pauper(t, user, token(other, "admin"))
+			l.pauper(t, user, key.mints(t, base, nil))
+			l.pauper(t, user, key.mints(t, merged(base, object{"sub": user, "slug": payer}), nil))
+			const portal = "/auth/polar/portal"
+			l.get(t, "app", portal, token(payer, "member")).problem(t, http.StatusForbidden, "not_manager")
+			l.get(t, "app", portal, key.mints(t, base, nil)).problem(t, http.StatusForbidden, "not_manager")
+			l.get(t, "app", portal, token(payer, "admin")).problem(t, http.StatusServiceUnavailable, "not_configured")
+		})
+	}
+}
+
 // TestEachLoginIsRun: there is no recipe in docs/logins.md that no test runs.
 func TestEachLoginIsRun(t *testing.T) {
 	t.Parallel()
@@ -857,7 +896,7 @@ func TestEachLoginIsRun(t *testing.T) {
 	run := 0
 	for heading, blocks := range map[string]int{
 		"Clerk": 1, "Auth0": 1, "Supabase": 2, "better-auth, sessions": 1, "better-auth, JWT plugin": 1,
-		"Auth.js": 1, "Keycloak": 1, "KavachOS": 3, "Tokens of your own": 1,
+		"Auth.js": 1, "Keycloak": 1, "KavachOS": 3, "Organizations": 2, "Tokens of your own": 1,
 	} {
 		run += blocks
 		if got := len(fenced(t, logins, heading)); got != blocks {
