@@ -111,6 +111,7 @@ var messages = map[string]message{
 	string(entitlement.ReasonRefunded):        {"The purchase was refunded", "Buy it again to go on."},
 	string(entitlement.ReasonDisputed):        {"The payment was disputed", "Contact the seller."},
 	string(entitlement.ReasonBenefitRevoked):  {"The benefit was taken back", "Subscribe again, or contact the seller."},
+	string(entitlement.ReasonSeatRevoked):     {"The seat was taken back", "Ask whoever manages your team to assign you a seat again."},
 	string(entitlement.ReasonPassExpired):     {"The pass has expired", "The access that you were given is over."},
 	string(entitlement.ReasonCustomerDeleted): {"The customer was deleted", "Contact the seller."},
 	string(entitlement.ReasonUnknownStatus):   {"The subscription is in an unknown state", "Try again later."},

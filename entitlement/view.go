@@ -50,6 +50,81 @@ func (a *Account) With(id string, change func(*Subscription)) *Account {
 	return NewAccount(a.User, f)
 }
 
+// SeenBy is the account of a paying party of several people as one of them has
+// it: what was bought is shared, a seat is one person's. Nothing else of the
+// person's own account counts. Neither account changes.
+func (a *Account) SeenBy(person *Account) *Account {
+	f := Facts{
+		Customers: slices.Clone(a.Customers), Subscriptions: slices.Clone(a.Subscriptions), Orders: slices.Clone(a.Orders),
+		Refunds: slices.Clone(a.Refunds), Passes: slices.Clone(a.Passes), Members: slices.Clone(a.Members), CheckoutAt: a.CheckoutAt,
+	}
+	for i := range a.Grants {
+		if g := &a.Grants[i]; !g.ForMember && !a.sellsSeats(&a.grants[i]) {
+			f.Grants = append(f.Grants, *g)
+		}
+	}
+	if len(f.Grants) == len(a.Grants) && len(a.Seats) == 0 && len(person.Seats) == 0 && len(person.Members) == 0 {
+		return a
+	}
+	person.lend(&f)
+	return NewAccount(a.User, f)
+}
+
+// lend adds the seats that an account has as a member of teams, with what they
+// are of. An owner is the buyer, and no single person.
+func (a *Account) lend(f *Facts) {
+	var members []string
+	for i := range a.Members {
+		if m := &a.Members[i]; m.Role != RoleOwner {
+			members = append(members, m.ID)
+			f.Members = append(f.Members, *m)
+		}
+	}
+	for i := range a.Seats {
+		if s := &a.Seats[i]; slices.Contains(members, s.MemberID) {
+			f.Seats = append(f.Seats, *s)
+			a.lendParent(f, &a.seats[i])
+		}
+	}
+	for i := range a.Grants {
+		if g := &a.Grants[i]; g.ForMember && slices.Contains(members, g.MemberID) {
+			f.Grants = append(f.Grants, *g)
+			a.lendParent(f, &a.grants[i])
+		}
+	}
+}
+
+// lendParent adds what a seat or grant is of, once, with what counts of it.
+func (a *Account) lendParent(f *Facts, n *childNotes) {
+	var id, customer string
+	switch {
+	case n.subscription >= 0:
+		s := a.Subscriptions[n.subscription]
+		if id, customer = s.ID, s.CustomerID; slices.ContainsFunc(f.Subscriptions, func(t Subscription) bool { return t.ID == id }) {
+			return
+		}
+		f.Subscriptions = append(f.Subscriptions, s)
+	case n.order >= 0:
+		o := a.Orders[n.order]
+		if id, customer = o.ID, o.CustomerID; slices.ContainsFunc(f.Orders, func(p Order) bool { return p.ID == id }) {
+			return
+		}
+		f.Orders = append(f.Orders, o)
+	default:
+		return
+	}
+	f.Foreign = append(f.Foreign, id)
+	for i := range a.Refunds {
+		if r := &a.Refunds[i]; r.SubscriptionID == id || r.OrderID == id {
+			f.Refunds = append(f.Refunds, *r)
+		}
+	}
+	if !slices.ContainsFunc(f.Customers, func(c HeldCustomer) bool { return c.ID == customer }) {
+		f.Customers = append(f.Customers, HeldCustomer{Customer: Customer{ID: customer, DeletedAt: a.deletedAt(customer)}})
+		f.Foreign = append(f.Foreign, customer)
+	}
+}
+
 // CurrentSubscriptions are those that are neither over nor a deleted
 // customer's.
 func (a *Account) CurrentSubscriptions() iter.Seq[*Subscription] {

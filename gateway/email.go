@@ -75,6 +75,9 @@ const linkPatience = 2 * time.Second
 // members that have their e-mail become theirs first, where that is switched on.
 // It asks the store, and never Polar.
 func (g *Gateway) AccountOf(v Visitor) (*entitlement.Account, error) {
+	if !v.self() {
+		return g.accountInParty(v)
+	}
 	account, err := g.Account(v.User)
 	if err != nil || !g.proves(&v) || isSomebody(account) && g.opensAny(account) {
 		return account, err
@@ -84,6 +87,26 @@ func (g *Gateway) AccountOf(v Visitor) (*entitlement.Account, error) {
 		return account, nil // what is known goes on counting
 	}
 	return linked, err
+}
+
+// accountInParty is the account of a paying party as one of its people has it:
+// seats are a person's, and everything else is shared.
+func (g *Gateway) accountInParty(v Visitor) (*entitlement.Account, error) {
+	party, err := g.Account(v.User)
+	if err != nil {
+		return nil, err
+	}
+	person, err := g.Account(v.Person)
+	if err != nil {
+		return nil, err
+	}
+	alone := Visitor{User: v.Person, Email: v.Email, EmailVerified: v.EmailVerified}
+	if g.proves(&alone) && (len(person.Members) == 0 || !g.opensAny(person)) {
+		if person, err = g.linkMembers(&alone, person); err != nil {
+			return nil, err
+		}
+	}
+	return party.SeenBy(person), nil
 }
 
 // proves says whether somebody's e-mail can make a customer theirs.
@@ -119,13 +142,23 @@ func (g *Gateway) opensAny(a *entitlement.Account) bool {
 	return false
 }
 
-// linkByEmail is the account after what can be linked was linked.
+// linkByEmail is the account after what can be linked was linked. Who is a
+// customer already is no second one.
 func (g *Gateway) linkByEmail(v *Visitor, account *entitlement.Account) (*entitlement.Account, error) {
+	return g.linkWhat(v, account, ownsCustomer(account))
+}
+
+// linkMembers is linkByEmail for members of teams alone.
+func (g *Gateway) linkMembers(v *Visitor, account *entitlement.Account) (*entitlement.Account, error) {
+	return g.linkWhat(v, account, true)
+}
+
+func (g *Gateway) linkWhat(v *Visitor, account *entitlement.Account, membersOnly bool) (*entitlement.Account, error) {
 	keys, err := g.claim()
 	if err != nil {
 		return nil, err
 	}
-	link := cache.EmailLink{User: v.User, Digest: emailDigest(keys, v.Email), MembersOnly: ownsCustomer(account)}
+	link := cache.EmailLink{User: v.User, Digest: emailDigest(keys, v.Email), MembersOnly: membersOnly}
 	theirs, others, err := g.store.ByEmail(link)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"testing"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/polar/box"
+)
+
+// Of a paying party of several people everything is shared but seats, which are
+// one person's.
+func TestSeatsOfAPartyArePersons(t *testing.T) {
+	const acme = "org_acme"
+	s := newShop(t, box.Options{AllowMultiple: true}, linkingEmail, func(c *Config) { c.Sales.Several = true }).connect()
+	team := s.box.AddProduct(box.Product{Name: "Team", Interval: "month", Price: box.Price{
+		Currency: "usd", Tiers: []box.SeatTier{{Min: 1, PerSeat: 1000}},
+	}})
+	s.g.plans[1].Products = append(s.g.plans[1].Products, team.ID)
+	shared, seats := s.g.plans[0].Name, s.g.plans[1].Name
+	if _, err := s.box.Buy(acme, "boss@example.com", s.pro.ID); err != nil {
+		t.Fatal(err)
+	}
+	p := s.purchase(team.ID)
+	p.Seats = 4
+	c, err := s.g.OpenCheckout(t.Context(), Visitor{User: acme, Person: "boss"}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, _ := s.box.Checkout(c.ID)
+	s.pays(held, "boss@example.com")
+	buyer, _ := s.box.CustomerByExternalID(acme)
+	var sub box.Subscription
+	for _, x := range s.box.Subscriptions(buyer.ID) {
+		if x.ProductID == team.ID {
+			sub = x
+		}
+	}
+	assign := func(a box.SeatAssignment) {
+		t.Helper()
+		a.SubscriptionID, a.Immediate = sub.ID, true
+		if _, err := s.box.AssignSeat(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	assign(box.SeatAssignment{Email: "ann@example.com", ExternalMemberID: "ann"})
+	assign(box.SeatAssignment{Email: "eve@example.com"})
+	assign(box.SeatAssignment{Email: "boss@example.com"}) // the owner, whose id is the party's
+	s.box.Settle()
+
+	for name, tt := range map[string]struct {
+		v            Visitor
+		shares, sits bool
+	}{
+		"a member by id":           {v: Visitor{User: acme, Person: "ann"}, shares: true, sits: true},
+		"a member by e-mail":       {v: Visitor{User: acme, Person: "usr_eve", Email: "eve@example.com", EmailVerified: true}, shares: true, sits: true},
+		"no member":                {v: Visitor{User: acme, Person: "bob"}, shares: true},
+		"no member, of that name":  {v: Visitor{User: acme, Person: acme + "x"}, shares: true},
+		"a member without a party": {v: Visitor{Person: "ann"}, sits: true},
+		"a member of elsewhere":    {v: Visitor{User: "org_other", Person: "ann"}, sits: true},
+		"a stranger":               {v: Visitor{User: "org_other", Person: "bob"}},
+		"a person of the same id":  {v: Visitor{User: "org_other", Person: acme}},
+		"an unproven e-mail":       {v: Visitor{User: acme, Person: "usr_mal", Email: "eve@example.com"}, shares: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, err := s.g.AccountOf(tt.v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for plan, want := range map[string]bool{shared: tt.shares, seats: tt.sits} {
+				q, err := s.g.Rules().Require(plan)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := entitlement.Decide(a, q, s.g.Rules(), s.g.Now()); d.Allowed != want {
+					t.Errorf("%s: %+v, want %v", plan, d, want)
+				}
+			}
+			if tt.v.User != acme && a.OwnCustomer() != "" {
+				t.Error("a customer of their own")
+			}
+		})
+	}
+}
