@@ -347,13 +347,29 @@ func updateOrganization(c *call) (int, any, error) {
 		return 0, nil, requestError("string_too_short", "String should have at least 3 characters", *u.Name, "body", "name")
 	}
 	settings, err := field[struct {
-		Grace    *int  `json:"benefit_revocation_grace_period"`
-		Multiple *bool `json:"allow_multiple_subscriptions"`
+		Grace     *int    `json:"benefit_revocation_grace_period"`
+		Multiple  *bool   `json:"allow_multiple_subscriptions"`
+		Proration *string `json:"proration_behavior"`
 	}](c, "subscription_settings")
 	if err != nil {
 		return 0, nil, err
 	}
-	u.GraceDays, u.AllowMultiple = settings.Grace, settings.Multiple
+	u.GraceDays, u.AllowMultiple, u.Proration = settings.Grace, settings.Multiple, settings.Proration
+	if p := u.Proration; p != nil && !slices.Contains([]string{"invoice", "prorate", "next_period"}, *p) {
+		return 0, nil, requestError("literal_error", "Input should be 'invoice', 'prorate' or 'next_period'", *p, "body", "subscription_settings", "proration_behavior")
+	}
+	portal, err := field[struct {
+		Subscription *struct {
+			Plan  bool `json:"update_plan"`
+			Seats bool `json:"update_seats"`
+		} `json:"subscription"`
+	}](c, "customer_portal_settings")
+	if err != nil {
+		return 0, nil, err
+	}
+	if s := portal.Subscription; s != nil {
+		u.NoPlanChanges, u.NoSeatChanges = new(!s.Plan), new(!s.Seats)
+	}
 	c.b.UpdateOrganization(u)
 	return c.read(func(b *Box) (any, error) { return b.organizationJSON(), nil })
 }

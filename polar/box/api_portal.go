@@ -71,7 +71,7 @@ func portalPatch(c *call) (int, any, error) {
 	case has("product_id"):
 		err = c.portalProduct(s.ID)
 	case has("seats"):
-		_, _, err = c.patchSeats(s.ID)
+		err = c.portalSeats(s.ID)
 	case has("cancel_at_period_end"), has("cancellation_reason"), has("cancellation_comment"):
 		_, _, err = c.patchCancel(s.ID, "cancellation_reason", "cancellation_comment")
 	case has("pause_at_period_end"):
@@ -90,7 +90,6 @@ func portalPatch(c *call) (int, any, error) {
 	return c.portal(s, nil)
 }
 
-// portalProduct changes the plan. Who came without paying has no card yet.
 func (c *call) portalProduct(id string) error {
 	if err := c.only("product_id"); err != nil {
 		return err
@@ -102,14 +101,37 @@ func (c *call) portalProduct(id string) error {
 	if !isUUID(product) {
 		return requestError("uuid_parsing", "Input should be a valid UUID", product, "body", "product_id")
 	}
-	c.b.mu.Lock()
-	x, _ := c.b.customers.get(c.session.customerID)
-	p, known := c.b.products.get(product)
-	c.b.mu.Unlock()
-	if known && !p.Price.free() && x.PaymentMethodID == "" {
-		return &Error{Status: http.StatusConflict, Code: "PaymentMethodRequired", Detail: "A payment method is required to change to this product."}
+	return c.b.portalPlan(c.session.customerID, id, product)
+}
+
+// portalPlan changes the plan as the organization lets its customers: to public
+// products only. Who came without paying has no card yet.
+func (b *Box) portalPlan(customerID, id, productID string) error {
+	b.mu.Lock()
+	forbids := b.options.NoPlanChanges
+	x, _ := b.customers.get(customerID)
+	p, known := b.products.get(productID)
+	b.mu.Unlock()
+	switch {
+	case forbids:
+		return forbidden("UpdateSubscriptionPlanNotAllowed", "Updating subscription plan is not allowed.")
+	case known && p.Visibility != "public":
+		return invalid("Product visibility is not allowed.", productID, "product_id")
+	case known && !p.Archived && p.Interval != "" && !p.Price.free() && x.PaymentMethodID == "":
+		return conflict("PaymentMethodRequired", "A payment method is required to change to this product.")
 	}
-	_, err = c.b.ChangePlan(id, product, "prorate")
+	_, err := b.ChangePlan(id, productID, "")
+	return err
+}
+
+func (c *call) portalSeats(id string) error {
+	c.b.mu.Lock()
+	forbids := c.b.options.NoSeatChanges
+	c.b.mu.Unlock()
+	if forbids {
+		return forbidden("UpdateSubscriptionSeatsNotAllowed", "Updating subscription seats is not allowed.")
+	}
+	_, _, err := c.patchSeats(id)
 	return err
 }
 

@@ -4,6 +4,7 @@
 package box
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -22,6 +23,12 @@ type Options struct {
 	GraceDays int
 	// AllowMultiple lets a customer have several billable subscriptions.
 	AllowMultiple bool
+	// Proration is the organization's proration_behavior: prorate, the default,
+	// invoice or next_period.
+	Proration string
+	// NoPlanChanges and NoSeatChanges switch update_plan and update_seats of the
+	// portal's settings off.
+	NoPlanChanges, NoSeatChanges bool
 	// SigningClock dates the signatures of webhooks. The default is the box's
 	// clock; a receiver that lives in real time needs time.Now.
 	SigningClock func() time.Time
@@ -80,6 +87,7 @@ func New(o Options) *Box {
 	if o.DeliveryTimeout == 0 {
 		o.DeliveryTimeout = 10 * time.Second
 	}
+	o.Proration = cmp.Or(o.Proration, "prorate")
 	w := &writes{}
 	b := &Box{
 		options: o, clock: newClock(o.Start.UTC(), o.Realtime), rng: newRandom(o.Seed),

@@ -1,6 +1,7 @@
 package box
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 )
@@ -86,15 +87,20 @@ func (b *Box) Revoke(id string) (Subscription, error) {
 
 // ChangePlan moves a subscription to another product: at once with a charge
 // (invoice), at once with a credit on the next invoice (prorate), or with the
-// next period (next_period).
+// next period (next_period). Empty is what the organization has set.
 func (b *Box) ChangePlan(id, productID, proration string) (Subscription, error) {
 	return b.change(id, func(t *tx, s *Subscription) error {
-		p, ok := b.products.get(productID)
-		if !ok || p.Archived || p.Interval == "" {
-			return invalid("Product does not exist.", productID, "product_id")
-		}
 		if !s.Billable() || s.CancelAtPeriodEnd {
 			return alreadyCanceled()
+		}
+		p, ok := b.products.get(productID)
+		switch {
+		case !ok:
+			return invalid("Product does not exist.", productID, "product_id")
+		case p.Archived:
+			return invalid("Product is archived.", productID, "product_id")
+		case p.Interval == "":
+			return invalid("Product is not recurring.", productID, "product_id")
 		}
 		if p.Price.seated() != (s.Seats > 0) {
 			return invalid("The box does not move subscriptions between prices per seat and others.", productID, "product_id")
@@ -102,6 +108,7 @@ func (b *Box) ChangePlan(id, productID, proration string) (Subscription, error) 
 		if err := b.checkSeats(s, &p, s.Seats); p.Price.seated() && err != nil {
 			return err
 		}
+		proration := cmp.Or(proration, b.options.Proration)
 		if proration == "next_period" {
 			s.Pending = &PendingUpdate{Row: b.newRow(), AppliesAt: s.CurrentPeriodEnd, ProductID: productID}
 			t.save(s)
@@ -154,9 +161,12 @@ func (b *Box) proration(s *Subscription, amount int, reset bool) int {
 	return int(float64(amount-s.Amount) * share)
 }
 
-// DropPending takes a scheduled change of plan back.
+// DropPending takes a scheduled change back.
 func (b *Box) DropPending(id string) (Subscription, error) {
 	return b.change(id, func(t *tx, s *Subscription) error {
+		if s.Pending == nil {
+			return invalid("This subscription has no pending update to clear.", nil, "pending_update")
+		}
 		s.Pending = nil
 		t.save(s)
 		return nil

@@ -132,6 +132,9 @@ type OrganizationUpdate struct {
 	Name          *string
 	GraceDays     *int
 	AllowMultiple *bool
+	Proration     *string
+	NoPlanChanges *bool
+	NoSeatChanges *bool
 }
 
 // UpdateOrganization changes the organization and its settings.
@@ -141,6 +144,9 @@ func (b *Box) UpdateOrganization(u OrganizationUpdate) Organization {
 	set(&b.org.Name, u.Name)
 	set(&b.options.GraceDays, u.GraceDays)
 	set(&b.options.AllowMultiple, u.AllowMultiple)
+	set(&b.options.Proration, u.Proration)
+	set(&b.options.NoPlanChanges, u.NoPlanChanges)
+	set(&b.options.NoSeatChanges, u.NoSeatChanges)
 	b.transact(func(t *tx) {
 		at := t.flush()
 		b.org.ModifiedAt = &at

@@ -264,3 +264,50 @@ func TestPortalBodies(t *testing.T) {
 		c.refused(422, "RequestValidationError", "PATCH", path, body)
 	}
 }
+
+// What the organization has set decides when a customer's change applies, and
+// whether customers may change anything. The merchant always may.
+func TestPortalPolicy(t *testing.T) {
+	s := newShop(t, Options{})
+	sub, _ := s.buy(s.pro)
+	hidden := s.AddProduct(Product{Name: "Hidden", Interval: "month", Visibility: "private", Price: Price{Amount: 5000}})
+	old := s.AddProduct(Product{Name: "Old", Interval: "month", Price: Price{Amount: 5000}})
+	must[Product](t)(s.UpdateProduct(old.ID, ProductUpdate{Archived: new(true)}))
+	c := s.client()
+	admin := c.token
+	customer := c.do(201, "POST", "/v1/customer-sessions/", `{"external_customer_id":"usr_1"}`)["token"].(string)
+	settle := func(body string) map[string]any {
+		t.Helper()
+		c.token = admin
+		defer func() { c.token = customer }()
+		return c.do(200, "PATCH", "/v1/organizations/"+s.org.ID, body)
+	}
+	const settings = `"benefit_revocation_grace_period":0,"prevent_trial_abuse":false,"allow_customer_updates":true,"allow_multiple_subscriptions":false`
+	path := "/v1/customer-portal/subscriptions/" + sub.ID
+	toMax := `{"product_id":"` + s.maxi.ID + `"}`
+
+	got := settle(`{"subscription_settings":{"proration_behavior":"next_period",` + settings + `}}`)
+	if got["subscription_settings"].(map[string]any)["proration_behavior"] != "next_period" {
+		t.Error(got["subscription_settings"])
+	}
+	if got := c.do(200, "PATCH", path, toMax); got["product_id"] != s.pro.ID || got["pending_update"] == nil {
+		t.Error(got["product_id"], got["pending_update"])
+	}
+	c.do(200, "PATCH", path, `{"pending_update":null}`)
+	c.refused(422, "PolarRequestValidationError", "PATCH", path, `{"pending_update":null}`)
+	for _, id := range []string{hidden.ID, old.ID, s.once.ID} {
+		c.refused(422, "PolarRequestValidationError", "PATCH", path, `{"product_id":"`+id+`"}`)
+	}
+
+	settle(`{"customer_portal_settings":{"usage":{"show":true},"subscription":{"update_plan":false,"update_seats":false}}}`)
+	c.refused(403, "UpdateSubscriptionPlanNotAllowed", "PATCH", path, toMax)
+	c.refused(403, "UpdateSubscriptionSeatsNotAllowed", "PATCH", path, `{"seats":3}`)
+	c.do(200, "PATCH", path, `{"cancel_at_period_end":true}`)
+	c.do(200, "PATCH", path, `{"cancel_at_period_end":false}`)
+	c.token = admin
+	got = c.do(200, "PATCH", "/v1/subscriptions/"+sub.ID, `{"product_id":"`+s.maxi.ID+`","proration_behavior":"invoice"}`)
+	if got["product_id"] != s.maxi.ID {
+		t.Error(got["product_id"])
+	}
+	c.refused(422, "RequestValidationError", "PATCH", "/v1/organizations/"+s.org.ID, `{"subscription_settings":{"proration_behavior":"reset"}}`)
+}

@@ -86,7 +86,7 @@ func (b *Box) portalAction(customerID, id, action, product string) error {
 	case "uncancel":
 		_, err = b.Uncancel(id)
 	case "change":
-		_, err = b.ChangePlan(id, product, "prorate")
+		err = b.portalPlan(customerID, id, product)
 	case "drop":
 		_, err = b.DropPending(id)
 	case "pause":

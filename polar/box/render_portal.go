@@ -8,7 +8,7 @@ func (b *Box) organizationJSON() obj {
 		"default_tax_behavior": "exclusive",
 		"feature_settings":     obj{"member_model_enabled": true, "seat_based_pricing_enabled": true},
 		"subscription_settings": obj{
-			"allow_multiple_subscriptions": b.options.AllowMultiple, "allow_customer_updates": true, "proration_behavior": "prorate",
+			"allow_multiple_subscriptions": b.options.AllowMultiple, "allow_customer_updates": true, "proration_behavior": b.options.Proration,
 			"benefit_revocation_grace_period": b.options.GraceDays, "prevent_trial_abuse": false,
 		},
 		"customer_email_settings": obj{
@@ -37,10 +37,10 @@ func (b *Box) organizationJSON() obj {
 // customerOrganization is what a customer sees of it.
 func (b *Box) customerOrganization() obj {
 	return with(b.org.Row.json(), obj{
-		"name": b.org.Name, "slug": b.org.Slug, "avatar_url": nil, "proration_behavior": "prorate", "allow_customer_updates": true,
+		"name": b.org.Name, "slug": b.org.Slug, "avatar_url": nil, "proration_behavior": b.options.Proration, "allow_customer_updates": true,
 		"customer_portal_settings": obj{
 			"usage": obj{"show": true}, "customer": obj{"allow_email_change": false},
-			"subscription": obj{"update_seats": true, "update_plan": true, "pause": true},
+			"subscription": obj{"update_seats": !b.options.NoSeatChanges, "update_plan": !b.options.NoPlanChanges, "pause": true},
 		},
 	})
 }

@@ -215,8 +215,10 @@ var merchants = []string{"products", "benefits", "discounts", "organizations"}
 
 // neverAccepted are properties that the box has to refuse, as it is here.
 var neverAccepted = map[string]string{
-	"PATCH /v1/subscriptions/{id} resume":                 "it is not paused",
-	"PATCH /v1/customer-portal/subscriptions/{id} resume": "it is not paused",
+	"PATCH /v1/subscriptions/{id} resume":                         "it is not paused",
+	"PATCH /v1/customer-portal/subscriptions/{id} resume":         "it is not paused",
+	"PATCH /v1/subscriptions/{id} pending_update":                 "nothing is scheduled",
+	"PATCH /v1/customer-portal/subscriptions/{id} pending_update": "nothing is scheduled",
 }
 
 // TestEveryDocumentedBodyIsUnderstood sends each property of each body that the

@@ -1,6 +1,7 @@
 package box
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"time"
@@ -277,6 +278,7 @@ func (b *Box) ChangeSeats(id string, seats int, proration string) (Subscription,
 		if err := b.checkSeats(s, &p, seats); err != nil {
 			return err
 		}
+		proration := cmp.Or(proration, b.options.Proration)
 		switch {
 		case seats == s.Seats:
 			if s.Pending != nil && s.Pending.ProductID == "" {

@@ -94,6 +94,8 @@ var refusals = map[string]int{
 	"AlreadyActiveSubscriptionError":       http.StatusForbidden,
 	"NotOpenCheckout":                      http.StatusForbidden,
 	"NotPermitted":                         http.StatusForbidden,
+	"UpdateSubscriptionPlanNotAllowed":     http.StatusForbidden,
+	"UpdateSubscriptionSeatsNotAllowed":    http.StatusForbidden,
 	"CannotPauseSubscription":              http.StatusConflict,
 	"NoScheduledPause":                     http.StatusConflict,
 	"NotPausedSubscription":                http.StatusConflict,
