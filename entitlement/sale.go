@@ -17,6 +17,9 @@ const (
 	ObstacleSubscribed Obstacle = "already_subscribed"
 	// ObstaclePaused: a subscription waits to be resumed.
 	ObstaclePaused Obstacle = "paused"
+	// ObstaclePass: a pass gives it already. Only this one is a warning: who
+	// wants to pay all the same can.
+	ObstaclePass Obstacle = "has_pass"
 )
 
 // Sale is what somebody wants to buy.
@@ -26,45 +29,59 @@ type Sale struct {
 	OneTime bool
 	// Several says that a customer may have several subscriptions.
 	Several bool
+	// Anyway says that a pass has been warned of.
+	Anyway bool
 }
 
 // Obstacle says what stands against a sale to this user, or nothing, and what
-// they can do about it.
+// they can do about it. until is when a pass that they have ends; zero: never.
 //
 // Source: https://polar.sh/docs/features/products (one subscription for each
 // customer, unless the organization allows several)
-func (a *Account) Obstacle(sale *Sale, r *Rules, now time.Time) (Obstacle, NextStep) {
-	var billed, paused bool
+func (a *Account) Obstacle(sale *Sale, r *Rules, now time.Time) (o Obstacle, step NextStep, until time.Time) {
+	var billed, changes, paused bool
+	var free []string // who has a subscription that this would upgrade
 	for s := range a.CurrentSubscriptions() {
 		switch s.Status {
 		case StatusPastDue:
-			return ObstaclePaymentDue, StepPortal
+			return ObstaclePaymentDue, StepPortal, until
 		case StatusPaused:
 			paused = true
 		case StatusActive, StatusTrialing:
-			billed = billed || !s.upgradable()
+			if s.upgradable() && !slices.Contains(free, s.CustomerID) {
+				free = append(free, s.CustomerID)
+				continue
+			}
+			billed = true
+			changes = changes || !s.CancelAtPeriodEnd // Polar changes no plan of one that is canceled
 		}
 	}
-	if a.has(sale, r, now) {
-		return ObstacleSubscribed, StepPortal
-	}
-	if sale.Several || sale.OneTime {
-		return "", ""
-	}
+	held, until := a.holds(sale.Products, r, now)
 	switch {
+	case held == heldBought:
+		return ObstacleSubscribed, StepPortal, time.Time{}
+	case sale.Several || sale.OneTime:
+	case changes:
+		return ObstacleSubscribed, StepChange, time.Time{}
 	case billed:
-		return ObstacleSubscribed, StepChange
+		return ObstacleSubscribed, StepPortal, time.Time{}
 	case paused:
-		return ObstaclePaused, StepPortal
+		return ObstaclePaused, StepPortal, time.Time{}
 	}
-	return "", ""
+	if held == heldByPass && !sale.Anyway {
+		return ObstaclePass, StepCheckout, until
+	}
+	return "", "", time.Time{}
 }
 
-// Upgradable is the free subscription that a checkout turns into a paid one, or
-// nil.
-func (a *Account) Upgradable() *Subscription {
+// Upgradable is the free subscription that a checkout turns into a paid one,
+// among those that Polar bills to the buyer, or nil.
+//
+// Source: https://polar.sh/docs/api-reference/2026-10/checkouts/create-checkout-session
+// (subscription_id)
+func (a *Account) Upgradable(billed []string) *Subscription {
 	for s := range a.CurrentSubscriptions() {
-		if s.upgradable() {
+		if s.upgradable() && slices.Contains(billed, s.ID) {
 			return s
 		}
 	}
@@ -72,24 +89,96 @@ func (a *Account) Upgradable() *Subscription {
 }
 
 // upgradable says that a subscription is free and goes on: one that is canceled
-// would take what is paid for it along to its end.
+// would take what is paid for it along to its end. Free seats are in use by
+// others, who would lose them.
 func (s *Subscription) upgradable() bool {
-	return s.Free && s.Status == StatusActive && !s.CancelAtPeriodEnd && !s.PauseAtPeriodEnd
+	return s.Free && !s.Seats && s.Status == StatusActive && !s.CancelAtPeriodEnd && !s.PauseAtPeriodEnd
 }
 
-// has says whether a plan of the sale is open already by something that goes
-// on. What is over and lives on by grace, and passes, are no reason not to buy.
-func (a *Account) has(sale *Sale, r *Rules, now time.Time) bool {
-	for i := range r.Plans {
-		p := &r.Plans[i]
-		if !slices.ContainsFunc(p.Products, func(id string) bool { return slices.Contains(sale.Products, id) }) {
-			continue
+// WithoutFree is what of the products the user does not have for free already,
+// or all if there is nothing else: a plan can sell what its free tier is, too.
+func (a *Account) WithoutFree(products []string) []string {
+	rest := slices.DeleteFunc(slices.Clone(products), func(id string) bool {
+		for s := range a.CurrentSubscriptions() {
+			if s.upgradable() && s.ProductID == id {
+				return true
+			}
 		}
-		switch best := a.best(p, r, now); best.reason {
-		case ReasonActive, ReasonCanceling, ReasonPausing, ReasonTrialing, ReasonRenewalGrace,
-			ReasonPurchased, ReasonBenefit:
-			return true
+		return false
+	})
+	if len(rest) == 0 {
+		return products
+	}
+	return rest
+}
+
+// holding is how much of what somebody wants to buy they have already.
+type holding int8
+
+const (
+	heldNot holding = iota
+	heldByPass
+	heldBought
+)
+
+// holds says how much of a sale is there already: of several products the one
+// that is there most.
+func (a *Account) holds(products []string, r *Rules, now time.Time) (most holding, until time.Time) {
+	for _, id := range products {
+		if h, end := a.holdsProduct(id, r, now); h > most {
+			most, until = h, end
 		}
 	}
-	return false
+	return most, until
+}
+
+// holdsProduct looks at the plans that a product opens. As long as one of them
+// is not open, the product is worth buying.
+func (a *Account) holdsProduct(id string, r *Rules, now time.Time) (least holding, until time.Time) {
+	sold := false
+	for i := range r.Plans {
+		p := &r.Plans[i]
+		if !slices.Contains(p.Products, id) {
+			continue
+		}
+		if h, end := a.holdsPlan(p, id, r, now); !sold || h < least {
+			least, until = h, end
+		}
+		sold = true
+	}
+	return least, until
+}
+
+// holdsPlan says whether a plan is open already by something that goes on, or
+// by a pass that nothing outlasts. What is over and lives on by grace, and what
+// the product would upgrade, are no reason not to buy.
+func (a *Account) holdsPlan(p *Plan, product string, r *Rules, now time.Time) (holding, time.Time) {
+	bought := false
+	best := a.compare(p, r, now, func(k Kind, i int, w way, _ bool) {
+		switch w.reason {
+		case ReasonActive, ReasonCanceling, ReasonPausing, ReasonTrialing, ReasonRenewalGrace,
+			ReasonPurchased, ReasonBenefit:
+			bought = bought || w.open && !a.upgradedBy(product, k, i)
+		}
+	})
+	switch {
+	case bought:
+		return heldBought, time.Time{}
+	case best.open && best.reason == ReasonPass:
+		return heldByPass, best.until
+	}
+	return heldNot, time.Time{}
+}
+
+// upgradedBy says whether what opens a plan is a free subscription, or a
+// benefit of it, that makes way for the product.
+func (a *Account) upgradedBy(product string, k Kind, i int) bool {
+	from := -1
+	switch k {
+	case KindSubscription:
+		from = i
+	case KindGrant:
+		from = a.grants[i].subscription
+	}
+	return from >= 0 && a.Subscriptions[from].upgradable() && a.Subscriptions[from].ProductID != product
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
@@ -17,6 +18,7 @@ import (
 type ObstacleError struct {
 	Obstacle entitlement.Obstacle
 	NextStep entitlement.NextStep
+	Until    time.Time // when a pass ends; zero: never
 }
 
 // Error implements error.
@@ -28,6 +30,7 @@ type Purchase struct {
 	Email    string   // from the request; the buyer's own verified one goes first
 	Locale   string
 	Seats    int
+	Anyway   bool // the buyer knows of their pass
 	// Success is the address of our success route, which sends the buyer on to
 	// ReturnTo. Back is where Polar's page leads to who gives up.
 	Success, ReturnTo, Back string
@@ -139,12 +142,13 @@ func (g *Gateway) addBuyer(ctx context.Context, v *Visitor, p *Purchase, body *p
 			return err
 		}
 	}
-	sale := entitlement.Sale{Products: p.Products, Several: g.sales.Several}
+	sale := entitlement.Sale{Products: p.Products, Several: g.sales.Several, Anyway: p.Anyway}
 	account, err := g.obstacle(ctx, v.User, &sale)
 	if err != nil {
 		return err
 	}
-	recurring := !sale.Several && g.oneTime(ctx, p.Products) == 0
+	body.Products = sale.Products
+	recurring := !sale.Several && g.oneTime(ctx, sale.Products) == 0
 	if recurring && !ownsAll(account, billed) {
 		// Somebody else's subscription stands under this customer, and Polar
 		// sells it no second one.
@@ -159,7 +163,7 @@ func (g *Gateway) addBuyer(ctx context.Context, v *Visitor, p *Purchase, body *p
 	default:
 		body.ExternalCustomerID = v.User
 	}
-	if free := account.Upgradable(); free != nil && recurring && slices.Contains(billed, free.ID) {
+	if free := account.Upgradable(billed); free != nil && recurring {
 		body.SubscriptionID = free.ID
 	}
 	return nil
@@ -174,26 +178,31 @@ func ownsAll(a *entitlement.Account, ids []string) bool {
 
 // Blocked says whether something stands against selling one of the products to
 // a user, as far as is known without asking Polar, and what the user can do
-// about it.
+// about it. A pass does not: who is refused has none that helps.
 func (g *Gateway) Blocked(a *entitlement.Account, products []string) (step entitlement.NextStep, blocked bool) {
-	sale := entitlement.Sale{Products: products, Several: g.sales.Several, OneTime: g.knownOneTime(products) == len(products)}
-	found, step := a.Obstacle(&sale, g.Rules(), g.Now())
+	products = a.WithoutFree(products)
+	sale := entitlement.Sale{
+		Products: products, Several: g.sales.Several, OneTime: g.knownOneTime(products) == len(products), Anyway: true,
+	}
+	found, step, _ := a.Obstacle(&sale, g.Rules(), g.Now())
 	return step, found != ""
 }
 
-// obstacle says what stands against a sale to a user.
+// obstacle says what stands against a sale to a user, and leaves out of it what
+// they have for free.
 func (g *Gateway) obstacle(ctx context.Context, user string, sale *entitlement.Sale) (*entitlement.Account, error) {
 	account, err := g.Account(user)
 	if err != nil {
 		return nil, err
 	}
-	found, step := account.Obstacle(sale, g.Rules(), g.Now())
+	sale.Products = account.WithoutFree(sale.Products)
+	found, step, until := account.Obstacle(sale, g.Rules(), g.Now())
 	if found != "" && g.oneTime(ctx, sale.Products) == len(sale.Products) {
 		sale.OneTime = true // besides a subscription, Polar sells these
-		found, step = account.Obstacle(sale, g.Rules(), g.Now())
+		found, step, until = account.Obstacle(sale, g.Rules(), g.Now())
 	}
 	if found != "" {
-		return nil, &ObstacleError{Obstacle: found, NextStep: step}
+		return nil, &ObstacleError{Obstacle: found, NextStep: step, Until: until}
 	}
 	return account, nil
 }

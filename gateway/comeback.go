@@ -293,16 +293,21 @@ func (g *Gateway) readOrders(ctx context.Context, p *purchase) error {
 	return g.learn(ctx, orders.AsOf, each(orders.Items, (*reader).order)...)
 }
 
-// opens says whether a plan that sells the product is open for the user.
+// opens says whether all plans that sell the product are open for the user: one
+// alone may have been open before.
 func (g *Gateway) opens(user, product string) (bool, error) {
 	account, err := g.Account(user)
 	if err != nil {
 		return false, err
 	}
-	rules := g.Rules()
-	q, err := rules.Require(g.plansOf(product)...)
-	if err != nil {
-		return false, err
+	rules, now, sold := g.Rules(), g.Now(), false
+	for i := range rules.Plans {
+		if !slices.Contains(rules.Plans[i].Products, product) {
+			continue
+		}
+		if sold = account.Opens(i, rules, now); !sold {
+			break
+		}
 	}
-	return entitlement.Decide(account, q, rules, g.Now()).Allowed, nil
+	return sold, nil
 }

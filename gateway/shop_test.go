@@ -948,7 +948,7 @@ func TestFreeAndCancelingIsNotUpgraded(t *testing.T) {
 	if _, err := s.box.Cancel(s.box.Subscriptions(customer.ID)[0].ID, "", ""); err != nil {
 		t.Fatal(err)
 	}
-	s.blocked(adaVisits(), entitlement.ObstacleSubscribed, entitlement.StepChange, s.pro.ID)
+	s.blocked(adaVisits(), entitlement.ObstacleSubscribed, entitlement.StepPortal, s.pro.ID)
 }
 
 func TestOneTimeAmongOthersIsNoUpgrade(t *testing.T) {
