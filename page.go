@@ -68,7 +68,12 @@ func (p *problem) NextURL() string {
 }
 
 // NextLabel is what the link to it says.
-func (p *problem) NextLabel() string { return nextLabels[p.NextStep] }
+func (p *problem) NextLabel() string {
+	if p.Code == codeHasPass {
+		return "Buy it all the same"
+	}
+	return nextLabels[p.NextStep]
+}
 
 // page answers a browser with a short page.
 func (p *problem) page(w http.ResponseWriter, r *http.Request) error {

@@ -35,6 +35,9 @@ func (g *Gateway) providerProblem(r *http.Request, v *visit, err error) *problem
 		return newProblem(http.StatusServiceUnavailable, string(entitlement.ReasonUnavailable))
 	}
 	asCustomer := strings.HasPrefix(failure.Path, "/v1/customer-portal/")
+	if told, ok := changeRefusals[failure.Code]; ok && asCustomer {
+		return told.problem(v.base(r)+"/portal", failure)
+	}
 	switch {
 	case errors.Is(err, polar.ErrInvalid):
 		p := newProblem(http.StatusUnprocessableEntity, codeInvalidInput)
@@ -46,15 +49,56 @@ func (g *Gateway) providerProblem(r *http.Request, v *visit, err error) *problem
 		return newProblem(http.StatusPaymentRequired, codePaymentFailed)
 	case errors.Is(err, polar.ErrConflict):
 		return newProblem(http.StatusConflict, codeConflict)
-	case asCustomer && errors.Is(err, polar.ErrNotFound):
-		return newProblem(http.StatusNotFound, codeUnknownSubscription)
 	case asCustomer && errors.Is(err, polar.ErrForbidden) && failure.Code != "" && !errors.Is(err, polar.ErrScope):
-		return newProblem(http.StatusConflict, codeChangeRefused) // the seller's policy, not our token's
+		return newProblem(http.StatusForbidden, codeChangeRefused) // the seller's policy, not our token's
 	case errors.Is(err, polar.ErrRateLimited), errors.Is(err, polar.ErrUnavailable):
 		return newProblem(http.StatusServiceUnavailable, codeProviderUnavailable).after(failure.RetryAfter)
 	}
 	g.logger.Error("Polar refused: check access_token, its scopes, server and api_version", zap.Error(err))
 	return newProblem(http.StatusBadGateway, codeProviderRejected)
+}
+
+// changeRefusal is what we say of a change that Polar does not let a customer make.
+type changeRefusal struct {
+	status int
+	code   string
+	step   entitlement.NextStep
+	field  string // Polar's sentence is about this one
+}
+
+// changeRefusals has them by the class of Polar's error.
+//
+// Source: https://polar.sh/docs/api-reference/2026-10/customer-portal/subscriptions/update-subscription
+// and, for what that does not list (the 400s, the 410 and the settings), Polar's
+// server, subscription/service.py and customer_portal/service/subscription.py.
+var changeRefusals = map[string]changeRefusal{
+	"PaymentFailed":               {http.StatusPaymentRequired, codePaymentFailed, entitlement.StepPortal, ""},
+	"PaymentMethodRequired":       {http.StatusConflict, codePaymentMethod, entitlement.StepPortal, ""},
+	"SubscriptionLocked":          {http.StatusConflict, codeLocked, entitlement.StepWait, ""},
+	"AlreadyCanceledSubscription": {http.StatusConflict, codeAlreadyCanceled, entitlement.StepPortal, ""},
+	// Only taking a cancellation back is a bad request: there is none.
+	"BadRequest":                        {http.StatusConflict, codeNotCanceled, "", ""},
+	"SubscriptionNotScheduledToCancel":  {http.StatusConflict, codeNotCanceled, "", ""},
+	"ResourceNotFound":                  {http.StatusNotFound, codeUnknownSubscription, "", ""},
+	"ResourceUnavailable":               {http.StatusNotFound, codeUnknownSubscription, "", ""}, // it has ended
+	"NotPermitted":                      {http.StatusForbidden, codeNotPermitted, entitlement.StepContact, ""},
+	"UpdateSubscriptionPlanNotAllowed":  {http.StatusForbidden, codeChangeRefused, entitlement.StepContact, ""},
+	"UpdateSubscriptionSeatsNotAllowed": {http.StatusForbidden, codeChangeRefused, entitlement.StepContact, ""},
+	"NotASeatBasedSubscription":         {http.StatusConflict, codeNoSeats, "", ""},
+	"SeatsAlreadyAssigned":              {http.StatusConflict, codeSeatsAssigned, entitlement.StepPortal, "seats"},
+	"BelowMinimumSeats":                 {http.StatusUnprocessableEntity, codeSeatsRange, "", "seats"},
+	"AboveMaximumSeats":                 {http.StatusUnprocessableEntity, codeSeatsRange, "", "seats"},
+}
+
+func (c changeRefusal) problem(portal string, failure *polar.APIError) *problem {
+	p := newProblem(c.status, c.code)
+	if p.NextStep = c.step; c.step == entitlement.StepPortal {
+		p.PortalURL = portal
+	}
+	if c.field != "" {
+		p.Fields = []fieldView{{c.field, failure.Detail}}
+	}
+	return p
 }
 
 // requestProblem is what is wrong with a request, or nil.
@@ -65,7 +109,12 @@ func (g *Gateway) requestProblem(r *http.Request, v *visit, err error) *problem 
 	case errors.As(err, &obstacle):
 		p := newProblem(http.StatusConflict, string(obstacle.Obstacle))
 		p.NextStep = obstacle.NextStep
-		p.PortalURL = v.base(r) + "/portal"
+		if obstacle.Obstacle != entitlement.ObstaclePass {
+			p.PortalURL = v.base(r) + "/portal"
+		} else if end := obstacle.Until; !end.IsZero() {
+			p.Until = viewTime(end)
+			p.Detail = "A pass gives you this until " + end.UTC().Format("2 January 2006, 15:04 MST") + ". You can buy it all the same."
+		}
 		return p
 	case errors.As(err, &tooMany):
 		return newProblem(http.StatusTooManyRequests, codeTooMany).after(tooMany.RetryAfter)

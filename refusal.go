@@ -44,11 +44,20 @@ const (
 	codeNotLinked           = "customer_not_linked"
 	codePaymentDue          = string(entitlement.ObstaclePaymentDue)
 	codeSubscribed          = string(entitlement.ObstacleSubscribed)
+	codeHasPass             = string(entitlement.ObstaclePass)
 
 	codeInvalidInput        = "invalid_input"
 	codePaymentFailed       = "payment_failed"
 	codeConflict            = "conflict"
 	codeChangeRefused       = "change_refused"
+	codeAlreadyCanceled     = "already_canceled"
+	codeNotCanceled         = "not_canceled"
+	codePaymentMethod       = "payment_method_required"
+	codeLocked              = "subscription_locked"
+	codeNotPermitted        = "not_permitted"
+	codeNoSeats             = "not_seat_based"
+	codeSeatsAssigned       = "seats_assigned"
+	codeSeatsRange          = "seats_out_of_range"
 	codeProviderRejected    = "provider_rejected"
 	codeProviderUnavailable = "provider_unavailable"
 	codeProviderTimeout     = "provider_timeout"
@@ -91,10 +100,20 @@ var messages = map[string]message{
 	codePaymentDue:          {"A payment is due", "Your subscription waits for its payment. Update the payment method to go on."},
 	codeSubscribed:          {"Already subscribed", "You have this, or another subscription that is billed. Change it instead of buying a second one."},
 
+	codeHasPass: {"You have this already", "A pass gives you this. You can buy it all the same."},
+
 	codeInvalidInput:        {"Invalid input", "Polar does not accept this: see fields."},
 	codePaymentFailed:       {"The payment failed", "Check the payment method and try again."},
-	codeConflict:            {"Not possible now", "Something else is changing this subscription, or its state does not allow it. Try again in a moment."},
-	codeChangeRefused:       {"The change was refused", "The seller's settings or the subscription's state do not allow this."},
+	codeConflict:            {"Not possible now", "The subscription's state does not allow this."},
+	codeChangeRefused:       {"The change was refused", "The seller does not let customers change this by themselves."},
+	codeAlreadyCanceled:     {"The subscription is canceled", "Take the cancellation back first, if it has not ended yet."},
+	codeNotCanceled:         {"The subscription is not canceled", "There is no cancellation to take back."},
+	codePaymentMethod:       {"A payment method is required", "Add a payment method, then try again."},
+	codeLocked:              {"Another change is under way", "Try again in a moment."},
+	codeNotPermitted:        {"Not permitted", "Only the owner and the billing managers of your team can change its subscription."},
+	codeNoSeats:             {"The subscription has no seats", "It is not sold by seats."},
+	codeSeatsAssigned:       {"More seats are in use", "Take seats back before you have fewer of them."},
+	codeSeatsRange:          {"So many seats are not for sale", "See fields for the limit."},
 	codeProviderRejected:    {"The payment provider refused", "This is a mistake in the configuration of this site. Its operator finds the cause in the log."},
 	codeProviderUnavailable: {"The payment provider cannot be reached", "Try again in a moment."},
 	codeProviderTimeout:     {"The payment provider did not answer in time", "Try again in a moment."},

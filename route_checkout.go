@@ -39,6 +39,9 @@ func (g *Gateway) serveCheckout(w http.ResponseWriter, r *http.Request, v *visit
 	checkout, err := g.core.OpenCheckout(ctx, v.visitor(r), purchase)
 	if err != nil {
 		p := g.providerProblem(r, v, err)
+		if p.Code == codeHasPass {
+			p.CheckoutURL = v.base(r) + "/checkout?" + body.anyway()
+		}
 		if next := p.PortalURL; next != "" && r.Method == http.MethodGet {
 			return redirect(w, r, withReturn(next, purchase.ReturnTo))
 		}
@@ -73,11 +76,28 @@ func readCheckout(w http.ResponseWriter, r *http.Request) (body checkoutBody, p 
 	return body, nil
 }
 
+// anyway is the query of a checkout for the same, by somebody who has been told
+// of their pass.
+func (b *checkoutBody) anyway() string {
+	q := url.Values{"anyway": {"1"}}
+	for name, value := range map[string]string{
+		"productId": b.ProductID, "products": strings.Join(b.Products, ","), "plan": b.Plan, "return_to": b.SuccessURL, "locale": b.Locale,
+	} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if b.Seats != 0 {
+		q.Set("seats", strconv.Itoa(b.Seats))
+	}
+	return q.Encode()
+}
+
 // purchase checks what the client wants to buy and where they want to go.
 func (g *Gateway) purchase(r *http.Request, v *visit, body checkoutBody) (gateway.Purchase, *problem) {
 	purchase := gateway.Purchase{
 		Products: body.Products, Email: body.CustomerEmail, Locale: body.Locale, Seats: body.Seats,
-		Success: v.base(r) + "/success",
+		Success: v.base(r) + "/success", Anyway: r.URL.Query().Get("anyway") == "1",
 	}
 	named := 0
 	for _, given := range []bool{body.ProductID != "", len(body.Products) > 0, body.Plan != ""} {

@@ -2,6 +2,7 @@ package caddypolar
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -90,28 +91,50 @@ func viewSubscription(s *entitlement.Subscription, d *entitlement.Decision) *sub
 
 // changeSubscription does what the user could do in Polar's portal.
 func (g *Gateway) changeSubscription(w http.ResponseWriter, r *http.Request, v *visit) error {
-	var body struct {
-		ID                string `json:"id"`
-		ProductID         string `json:"productId"`
-		CancelAtPeriodEnd *bool  `json:"cancelAtPeriodEnd"`
-	}
-	if p := readBody(w, r, &body); p != nil {
+	change, p := readChange(w, r)
+	if p != nil {
 		return p.answer(w, r)
-	}
-	if (body.ProductID != "") == (body.CancelAtPeriodEnd != nil) {
-		return newProblem(http.StatusBadRequest, codeBadBody).
-			with("Say what to change: either productId or cancelAtPeriodEnd.").answer(w, r)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
-	account, id, err := g.core.ChangeSubscription(ctx, v.identity.Customer, gateway.Change{
-		Subscription: body.ID, ProductID: body.ProductID, Cancel: body.CancelAtPeriodEnd,
-	})
+	account, id, err := g.core.ChangeSubscription(ctx, v.identity.Customer, change)
 	if err != nil {
 		return g.providerProblem(r, v, err).answer(w, r)
 	}
 	s, d, ok := account.CurrentByID(id, g.core.Rules(), g.core.Now())
 	return writeSubscription(w, s, &d, ok)
+}
+
+// readChange takes exactly one change, as Polar does.
+func readChange(w http.ResponseWriter, r *http.Request) (gateway.Change, *problem) {
+	var body struct {
+		ID                string          `json:"id"`
+		ProductID         string          `json:"productId"`
+		CancelAtPeriodEnd *bool           `json:"cancelAtPeriodEnd"`
+		Seats             *int            `json:"seats"`
+		PendingUpdate     json.RawMessage `json:"pendingUpdate"` // there as null
+	}
+	if p := readBody(w, r, &body); p != nil {
+		return gateway.Change{}, p
+	}
+	named := 0
+	for _, given := range []bool{body.ProductID != "", body.CancelAtPeriodEnd != nil, body.Seats != nil, body.PendingUpdate != nil} {
+		if given {
+			named++
+		}
+	}
+	switch {
+	case named != 1:
+		return gateway.Change{}, newProblem(http.StatusBadRequest, codeBadBody).
+			with("Say one thing to change: productId, cancelAtPeriodEnd, seats or pendingUpdate.")
+	case body.PendingUpdate != nil && string(body.PendingUpdate) != "null":
+		return gateway.Change{}, newProblem(http.StatusBadRequest, codeBadBody).
+			with("pendingUpdate can only be null, which takes a scheduled change back.")
+	}
+	return gateway.Change{
+		Subscription: body.ID, ProductID: body.ProductID, Cancel: body.CancelAtPeriodEnd, Seats: body.Seats,
+		ClearPending: body.PendingUpdate != nil,
+	}, nil
 }
 
 // serveEntitlements tells what is open for a user, plan by plan.

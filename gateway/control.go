@@ -55,6 +55,9 @@ func (g *Gateway) session(ctx context.Context, user, customer, back string) (pol
 	if refuses(err, "member_id") {
 		body.ExternalMemberID = user
 		a, err = g.client.CreateCustomerSession(ctx, body)
+		if refuses(err, "external_member_id") {
+			return a.Item, ErrNotLinked // the team has other members than this user
+		}
 	}
 	return a.Item, err
 }
@@ -66,11 +69,19 @@ func refuses(err error, field string) bool {
 		slices.ContainsFunc(failure.Fields, func(f polar.FieldError) bool { return strings.HasSuffix(f.Field, "."+field) })
 }
 
-// Change is what a user wants done to their subscription: one of the two.
+// Change is what a user wants done to their subscription: one of these.
 type Change struct {
 	Subscription string // may be empty when there is only one
 	ProductID    string
-	Cancel       *bool
+	Seats        *int
+	Cancel       *bool // at the period's end; false takes that back
+	ClearPending bool  // takes a scheduled change back
+}
+
+// asIs says whether a subscription is what the change would make of it. To buy
+// the same once more is nothing that Polar should charge for.
+func (c *Change) asIs(s *entitlement.Subscription) bool {
+	return c.ProductID != "" && c.ProductID == s.ProductID && s.PendingAt.IsZero() && !s.CancelAtPeriodEnd
 }
 
 // ChangeSubscription changes a user's own subscription as they could in
@@ -100,6 +111,9 @@ func (g *Gateway) ChangeSubscription(ctx context.Context, user string, c Change)
 		return nil, "", err
 	case s.CustomerID != customer:
 		return nil, "", ErrNotLinked
+	case c.asIs(s):
+		account, err := g.Account(user)
+		return account, s.ID, err
 	}
 	session, err := g.session(ctx, user, customer, "")
 	if err != nil {
@@ -114,8 +128,13 @@ func (g *Gateway) ChangeSubscription(ctx context.Context, user string, c Change)
 }
 
 func (g *Gateway) portalChange(c *Change) (polar.PortalChange, error) {
-	if c.Cancel != nil {
+	switch {
+	case c.Cancel != nil:
 		return polar.PortalChangeCancel{AtPeriodEnd: *c.Cancel}, nil
+	case c.Seats != nil:
+		return polar.PortalChangeSeats{Seats: *c.Seats}, nil
+	case c.ClearPending:
+		return polar.ChangeClearPending{}, nil
 	}
 	if err := g.checkProducts([]string{c.ProductID}); err != nil {
 		return nil, err
