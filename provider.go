@@ -73,6 +73,7 @@ type changeRefusal struct {
 // server, subscription/service.py and customer_portal/service/subscription.py.
 var changeRefusals = map[string]changeRefusal{
 	"PaymentFailed":               {http.StatusPaymentRequired, codePaymentFailed, entitlement.StepPortal, ""},
+	"PaymentActionRequired":       {http.StatusPaymentRequired, codePaymentFailed, entitlement.StepPortal, ""}, // by the bank
 	"PaymentMethodRequired":       {http.StatusConflict, codePaymentMethod, entitlement.StepPortal, ""},
 	"SubscriptionLocked":          {http.StatusConflict, codeLocked, entitlement.StepWait, ""},
 	"AlreadyCanceledSubscription": {http.StatusConflict, codeAlreadyCanceled, entitlement.StepPortal, ""},

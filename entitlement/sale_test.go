@@ -97,10 +97,13 @@ func TestObstacle(t *testing.T) {
 		{
 			"a benefit of the free one",
 			both(sub("pro", StatusActive, free), Facts{Grants: []Grant{{ID: "g", CustomerID: "c", SubscriptionID: "s-pro", BenefitID: "b", Granted: true}}}),
-			"flag", Sale{}, "", "",
+			"flag",
+			Sale{},
+			"", "",
 		},
 		{
-			"bought for ever", forever, "pro", Sale{},
+			"bought for ever", forever, "pro",
+			Sale{},
 			ObstacleSubscribed, StepPortal,
 		},
 		{

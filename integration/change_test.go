@@ -70,6 +70,12 @@ func TestRefusedChanges(t *testing.T) {
 	}
 	lock := func(s *changing, t *testing.T) { s.box.LockSubscription(s.sub(t, "ada").ID, true) }
 	end := func(s *changing, t *testing.T) { _, _ = s.box.Revoke(s.sub(t, "ada").ID) }
+	behind := func(s *changing, _ *testing.T) { s.box.SetTrouble(box.Trouble{Lag: time.Hour}) }
+	endUnseen := func(s *changing, t *testing.T) {
+		s.box.Advance(time.Hour)
+		s.box.SetTrouble(box.Trouble{Lag: time.Minute})
+		end(s, t)
+	}
 	decline := func(s *changing, t *testing.T) {
 		s.box.UpdateOrganization(box.OrganizationUpdate{Proration: new("invoice")})
 		_ = s.box.SetCard(s.sub(t, "ada").CustomerID, false)
@@ -93,6 +99,8 @@ func TestRefusedChanges(t *testing.T) {
 		"nothing scheduled": {body: `{"pendingUpdate":null}`, status: 422, code: "invalid_input", field: "pendingUpdate"},
 		"of no plan":        {body: `{"productId":"OTHER"}`, status: 404, code: "unknown_product"},
 		"over":              {start: end, body: `{"cancelAtPeriodEnd":false}`, status: 404, code: "unknown_subscription"},
+		"over unseen":       {start: endUnseen, body: `{"cancelAtPeriodEnd":false}`, status: 404, code: "unknown_subscription"}, // Polar's 410
+		"unseen":            {start: behind, status: 404, code: "unknown_subscription"},                                         // Polar's 404
 		"policy":            {start: settings(box.OrganizationUpdate{NoPlanChanges: new(true)}), status: 403, code: "change_refused", step: "contact"},
 		"policy of seats": {
 			product: "team", start: settings(box.OrganizationUpdate{NoSeatChanges: new(true)}), body: `{"seats":4}`,
