@@ -69,7 +69,7 @@ func (p *problem) NextURL() string {
 
 // NextLabel is what the link to it says.
 func (p *problem) NextLabel() string {
-	if p.Code == codeHasPass {
+	if entitlement.Obstacle(p.Code).Warning() {
 		return "Buy it all the same"
 	}
 	return nextLabels[p.NextStep]

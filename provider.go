@@ -110,9 +110,10 @@ func (g *Gateway) requestProblem(r *http.Request, v *visit, err error) *problem 
 	case errors.As(err, &obstacle):
 		p := newProblem(http.StatusConflict, string(obstacle.Obstacle))
 		p.NextStep = obstacle.NextStep
-		if obstacle.Obstacle != entitlement.ObstaclePass {
+		if !obstacle.Obstacle.Warning() {
 			p.PortalURL = v.base(r) + "/portal"
-		} else if end := obstacle.Until; !end.IsZero() {
+		}
+		if end := obstacle.Until; obstacle.Obstacle == entitlement.ObstaclePass && !end.IsZero() {
 			p.Until = viewTime(end)
 			p.Detail = "A pass gives you this until " + end.UTC().Format("2 January 2006, 15:04 MST") + ". You can buy it all the same."
 		}

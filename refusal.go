@@ -45,6 +45,7 @@ const (
 	codePaymentDue          = string(entitlement.ObstaclePaymentDue)
 	codeSubscribed          = string(entitlement.ObstacleSubscribed)
 	codeHasPass             = string(entitlement.ObstaclePass)
+	codeHasSeat             = string(entitlement.ObstacleSeat)
 
 	codeInvalidInput        = "invalid_input"
 	codePaymentFailed       = "payment_failed"
@@ -100,6 +101,7 @@ var messages = map[string]message{
 	codePaymentDue:          {"A payment is due", "Your subscription waits for its payment. Update the payment method to go on."},
 	codeSubscribed:          {"Already subscribed", "You have this, or another subscription that is billed. Change it instead of buying a second one."},
 
+	codeHasSeat: {"You have this already", "A seat in your team gives you this. You can buy it all the same."},
 	codeHasPass: {"You have this already", "A pass gives you this. You can buy it all the same."},
 
 	codeInvalidInput:        {"Invalid input", "Polar does not accept this: see fields."},

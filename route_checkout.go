@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
 )
 
@@ -39,7 +40,7 @@ func (g *Gateway) serveCheckout(w http.ResponseWriter, r *http.Request, v *visit
 	checkout, err := g.core.OpenCheckout(ctx, v.visitor(r), purchase)
 	if err != nil {
 		p := g.providerProblem(r, v, err)
-		if p.Code == codeHasPass {
+		if entitlement.Obstacle(p.Code).Warning() {
 			p.CheckoutURL = v.base(r) + "/checkout?" + body.anyway()
 		}
 		if next := p.PortalURL; next != "" && r.Method == http.MethodGet {

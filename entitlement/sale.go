@@ -17,10 +17,14 @@ const (
 	ObstacleSubscribed Obstacle = "already_subscribed"
 	// ObstaclePaused: a subscription waits to be resumed.
 	ObstaclePaused Obstacle = "paused"
-	// ObstaclePass: a pass gives it already. Only this one is a warning: who
-	// wants to pay all the same can.
+	// ObstacleSeat and ObstaclePass: a seat in what others have bought, or a pass,
+	// gives it already. These two are warnings: who wants to pay all the same can.
+	ObstacleSeat Obstacle = "has_seat"
 	ObstaclePass Obstacle = "has_pass"
 )
+
+// Warning says that the obstacle is gone once Sale.Anyway is set.
+func (o Obstacle) Warning() bool { return o == ObstacleSeat || o == ObstaclePass }
 
 // Sale is what somebody wants to buy.
 type Sale struct {
@@ -29,12 +33,13 @@ type Sale struct {
 	OneTime bool
 	// Several says that a customer may have several subscriptions.
 	Several bool
-	// Anyway says that a pass has been warned of.
+	// Anyway says that a warning has been read.
 	Anyway bool
 }
 
 // Obstacle says what stands against a sale to this user, or nothing, and what
-// they can do about it. until is when a pass that they have ends; zero: never.
+// they can do about it. until is when a pass or seat that they have ends; zero:
+// never.
 //
 // Source: https://polar.sh/docs/features/products (one subscription for each
 // customer, unless the organization allows several)
@@ -68,7 +73,11 @@ func (a *Account) Obstacle(sale *Sale, r *Rules, now time.Time) (o Obstacle, ste
 	case paused:
 		return ObstaclePaused, StepPortal, time.Time{}
 	}
-	if held == heldByPass && !sale.Anyway {
+	switch {
+	case sale.Anyway:
+	case held == heldBySeat:
+		return ObstacleSeat, StepCheckout, until
+	case held == heldByPass:
 		return ObstaclePass, StepCheckout, until
 	}
 	return "", "", time.Time{}
@@ -118,6 +127,7 @@ type holding int8
 const (
 	heldNot holding = iota
 	heldByPass
+	heldBySeat // in what somebody else has bought
 	heldBought
 )
 
@@ -150,7 +160,7 @@ func (a *Account) holdsProduct(id string, r *Rules, now time.Time) (least holdin
 }
 
 // holdsPlan says whether a plan is open already by something that goes on, or
-// by a pass that nothing outlasts. What is over and lives on by grace, and what
+// by a pass or somebody else's seat that nothing outlasts. What is over and lives on by grace, and what
 // the product would upgrade, are no reason not to buy.
 func (a *Account) holdsPlan(p *Plan, product string, r *Rules, now time.Time) (holding, time.Time) {
 	bought := false
@@ -158,12 +168,14 @@ func (a *Account) holdsPlan(p *Plan, product string, r *Rules, now time.Time) (h
 		switch w.reason {
 		case ReasonActive, ReasonCanceling, ReasonPausing, ReasonTrialing, ReasonRenewalGrace,
 			ReasonPurchased, ReasonBenefit:
-			bought = bought || w.open && !a.upgradedBy(product, k, i)
+			bought = bought || w.open && !w.lent && !a.upgradedBy(product, k, i)
 		}
 	})
 	switch {
 	case bought:
 		return heldBought, time.Time{}
+	case best.open && best.lent && !best.grace:
+		return heldBySeat, best.until
 	case best.open && best.reason == ReasonPass:
 		return heldByPass, best.until
 	}

@@ -208,3 +208,41 @@ func TestUpgradable(t *testing.T) {
 		}
 	}
 }
+
+// Somebody else's seat is worth a word before paying, and stands in no way.
+func TestSeatBeforeASale(t *testing.T) {
+	now := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
+	rules := &Rules{Plans: []Plan{{Name: "pro", Products: []string{"pro", "team"}, Grace: DefaultGrace()}}}
+	team := Subscription{ID: "s", CustomerID: "c", ProductID: "team", Status: StatusActive, Seats: true, PeriodEnd: now.Add(time.Hour)}
+	seat := Seat{ID: "t", SubscriptionID: "s", MemberID: "m", Claimed: true}
+	seated := func(foreign bool, change func(*Subscription, *Seat)) *Account {
+		team, seat := team, seat
+		change(&team, &seat)
+		f := Facts{Subscriptions: []Subscription{team}, Seats: []Seat{seat}}
+		if foreign {
+			f.Foreign = []string{"s", "c"}
+		}
+		return NewAccount("u", f)
+	}
+	as := func(*Subscription, *Seat) {}
+	for name, tt := range map[string]struct {
+		a    *Account
+		sale Sale
+		is   Obstacle
+		step NextStep
+	}{
+		"somebody else's":           {seated(true, as), Sale{}, ObstacleSeat, StepCheckout},
+		"somebody else's, told":     {seated(true, as), Sale{Anyway: true}, "", ""},
+		"somebody else's, past due": {seated(true, func(s *Subscription, _ *Seat) { s.Status, s.PastDueAt = StatusPastDue, now.Add(-time.Hour) }), Sale{}, "", ""},
+		"somebody else's, revoked":  {seated(true, func(_ *Subscription, s *Seat) { s.Claimed, s.Revoked = false, true }), Sale{}, "", ""},
+		"their own":                 {seated(false, as), Sale{}, ObstacleSubscribed, StepPortal},
+		"their own, nobody in it":   {seated(false, func(_ *Subscription, s *Seat) { s.Claimed = false }), Sale{}, ObstacleSubscribed, StepChange},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.sale.Products = []string{"pro"}
+			if is, step, _ := tt.a.Obstacle(&tt.sale, rules, now); is != tt.is || step != tt.step {
+				t.Errorf("%q, next %q; want %q, next %q", is, step, tt.is, tt.step)
+			}
+		})
+	}
+}
