@@ -43,6 +43,27 @@ func (s *Store) HoldsMember(id string) (held bool, err error) {
 	return held, err
 }
 
+// PurchasesOf are the subscriptions and orders that are held of a customer.
+func (s *Store) PurchasesOf(customer string) (subscriptions []entitlement.Subscription, orders []entitlement.Order, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		subscriptions, orders = nil, nil
+		return scan(tx.Bucket(bucketByCustomer), customer, func(k kind, id string) error {
+			switch k {
+			case kindSubscription:
+				s, _, err := get(tx, bucketSubscriptions, id, subscriptionFields)
+				subscriptions = append(subscriptions, s)
+				return err
+			case kindOrder:
+				o, _, err := get(tx, bucketOrders, id, orderFields)
+				orders = append(orders, o)
+				return err
+			}
+			return nil
+		})
+	})
+	return subscriptions, orders, err
+}
+
 // MembersOf are the members that are held of a customer.
 func (s *Store) MembersOf(customer string) (members []entitlement.Member, err error) {
 	err = s.read(func(tx *bolt.Tx) error {

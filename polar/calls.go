@@ -194,11 +194,11 @@ func (c *Client) GetMetrics(ctx context.Context, m MetricsQuery) (Answer[Metrics
 
 // ListSeats lists the seats of a subscription or order. There are no pages.
 func (c *Client) ListSeats(ctx context.Context, f SeatFilter) (Answer[Seats], error) {
-	q := params{}.set("subscription_id", f.SubscriptionID).set("order_id", f.OrderID)
-	return call[Seats](ctx, c, request{method: http.MethodGet, path: "/v1/customer-seats", query: url.Values(q)})
+	return call[Seats](ctx, c, request{method: http.MethodGet, path: "/v1/customer-seats", query: f.query()})
 }
 
-// AssignSeat invites somebody to a seat.
+// AssignSeat invites somebody to a seat, or gives it at once. ErrNoSeat and
+// ErrSeatTaken say why not.
 func (c *Client) AssignSeat(ctx context.Context, body SeatAssign) (Answer[Seat], error) {
 	return call[Seat](ctx, c, request{method: http.MethodPost, path: "/v1/customer-seats", body: body})
 }
@@ -252,6 +252,38 @@ func (p *Portal) GetSubscription(ctx context.Context, id string) (Answer[PortalS
 func (p *Portal) UpdateSubscription(ctx context.Context, id string, change PortalChange) (Answer[PortalSubscription], error) {
 	return call[PortalSubscription](ctx, p.client, p.as(request{
 		method: http.MethodPatch, path: "/v1/customer-portal/subscriptions/{id}", id: id, body: change,
+	}))
+}
+
+// GetUser reads whose session it is.
+func (p *Portal) GetUser(ctx context.Context) (Answer[PortalUser], error) {
+	return call[PortalUser](ctx, p.client, p.as(get("/v1/customer-portal/customer-session/user", "")))
+}
+
+// ListSeats lists the seats of what the customer has bought.
+func (p *Portal) ListSeats(ctx context.Context, f SeatFilter) (Answer[Seats], error) {
+	return call[Seats](ctx, p.client, p.as(request{
+		method: http.MethodGet, path: "/v1/customer-portal/seats", query: f.query(),
+	}))
+}
+
+// InviteToSeat invites somebody to a seat. ErrNoSeat and ErrSeatTaken say why
+// not.
+func (p *Portal) InviteToSeat(ctx context.Context, body SeatInvite) (Answer[Seat], error) {
+	return call[Seat](ctx, p.client, p.as(request{method: http.MethodPost, path: "/v1/customer-portal/seats", body: body}))
+}
+
+// ResendInvitation sends an invitation again. ErrConflict: it is none any more.
+func (p *Portal) ResendInvitation(ctx context.Context, id string) (Answer[Seat], error) {
+	return call[Seat](ctx, p.client, p.as(request{
+		method: http.MethodPost, path: "/v1/customer-portal/seats/{seat_id}/resend", id: id,
+	}))
+}
+
+// RevokeSeat takes a seat away.
+func (p *Portal) RevokeSeat(ctx context.Context, id string) (Answer[Seat], error) {
+	return call[Seat](ctx, p.client, p.as(request{
+		method: http.MethodDelete, path: "/v1/customer-portal/seats/{seat_id}", id: id,
 	}))
 }
 

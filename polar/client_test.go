@@ -132,7 +132,7 @@ func apiError(t testing.TB, err error) *polar.APIError {
 var sentinels = []error{
 	polar.ErrNotFound, polar.ErrUnauthorized, polar.ErrForbidden, polar.ErrScope, polar.ErrInvalid, polar.ErrPayment,
 	polar.ErrConflict, polar.ErrRateLimited, polar.ErrUnavailable, polar.ErrTimeout, polar.ErrVersionGone,
-	polar.ErrRedirect, polar.ErrUnexpected,
+	polar.ErrRedirect, polar.ErrUnexpected, polar.ErrNoSeat, polar.ErrSeatTaken,
 }
 
 // wantKinds checks that an error is all of these and none of the others.
@@ -172,6 +172,9 @@ func TestErrorShapes(t *testing.T) {
 		"chunked":         {reply{411, nil, `{"error":"LengthRequired","detail":"x"}`}, []error{polar.ErrUnexpected}, "LengthRequired", "x", "check"},
 		"odd code":        {reply{400, nil, `{"error":"` + secretText + `","detail":[]}`}, []error{polar.ErrInvalid}, secretText, "", "check the named fields"},
 		"code no text":    {reply{409, nil, `{"error":{"a":1},"detail":7}`}, []error{polar.ErrConflict}, "", "", "state"},
+		"no seat":         {reply{400, nil, `{"error":"SeatNotAvailable","detail":"x"}`}, []error{polar.ErrNoSeat}, "SeatNotAvailable", "x", "given away"},
+		"seat taken":      {reply{400, nil, `{"error":"SeatAlreadyAssigned","detail":"` + secretText + `"}`}, []error{polar.ErrSeatTaken}, "SeatAlreadyAssigned", secretText, "each person"},
+		"no invitation":   {reply{400, nil, `{"error":"SeatNotPending","detail":"x"}`}, []error{polar.ErrConflict}, "SeatNotPending", "x", "invitation"},
 		"empty 429":       {reply{429, map[string]string{"Retry-After": "0"}, ``}, []error{polar.ErrRateLimited}, "", "", "too many requests"},
 		"html 500":        {reply{500, html, `<h1>` + secretText + `</h1>`}, []error{polar.ErrUnavailable}, "", "", "status.polar.sh"},
 		"json 503":        {reply{503, nil, `{"error":"ServiceUnavailable","detail":"x"}`}, []error{polar.ErrUnavailable}, "ServiceUnavailable", "x", "status.polar.sh"},

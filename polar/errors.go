@@ -35,6 +35,10 @@ var (
 	ErrPayment = errors.New("polar: payment failed")
 	// ErrConflict: the object's state, or an update under way, does not allow it.
 	ErrConflict = errors.New("polar: conflict")
+	// ErrNoSeat: what was bought has no free seat, or is not paid any more.
+	ErrNoSeat = errors.New("polar: no free seat")
+	// ErrSeatTaken: who should get the seat has one already.
+	ErrSeatTaken = errors.New("polar: has a seat already")
 	// ErrRateLimited: Polar's limit, or our own towards it (then Status is 0).
 	ErrRateLimited = errors.New("polar: rate limited")
 	// ErrUnavailable: Polar cannot be reached or answers 5xx.
@@ -183,6 +187,12 @@ func classify(status int, code string) (hint string, kind error) {
 		return "Polar knows no such object: check the id and whether it belongs to this organization", ErrNotFound
 	case status == http.StatusConflict || status == http.StatusGone:
 		return "the object's state does not allow this now", ErrConflict
+	case status == http.StatusBadRequest && code == "SeatNotAvailable":
+		return "all seats are given away, or the purchase is over", ErrNoSeat
+	case status == http.StatusBadRequest && code == "SeatAlreadyAssigned":
+		return "a seat is given once to each person", ErrSeatTaken
+	case status == http.StatusBadRequest && code == "SeatNotPending":
+		return "only an invitation can be sent again", ErrConflict
 	case status == http.StatusBadRequest || status == http.StatusUnprocessableEntity:
 		return "check the named fields", ErrInvalid
 	case status == http.StatusTooManyRequests:

@@ -188,6 +188,21 @@ var calls = map[string]func(context.Context, *polar.Client) (any, error){
 	"ListMembers": func(ctx context.Context, c *polar.Client) (any, error) {
 		return c.ListMembers(ctx, polar.MemberFilter{CustomerID: anID, ExternalCustomerID: "u", Role: "owner"}, polar.Paging{})
 	},
+	"Portal.GetUser": func(ctx context.Context, c *polar.Client) (any, error) {
+		return c.Portal("polar_cst_x").GetUser(ctx)
+	},
+	"Portal.ListSeats": func(ctx context.Context, c *polar.Client) (any, error) {
+		return c.Portal("polar_cst_x").ListSeats(ctx, polar.SeatFilter{SubscriptionID: anID, OrderID: anID})
+	},
+	"Portal.InviteToSeat": func(ctx context.Context, c *polar.Client) (any, error) {
+		return c.Portal("polar_cst_x").InviteToSeat(ctx, polar.SeatInvite{SubscriptionID: anID, OrderID: anID, Email: "a@example.com"})
+	},
+	"Portal.ResendInvitation": func(ctx context.Context, c *polar.Client) (any, error) {
+		return c.Portal("polar_cst_x").ResendInvitation(ctx, anID)
+	},
+	"Portal.RevokeSeat": func(ctx context.Context, c *polar.Client) (any, error) {
+		return c.Portal("polar_cst_x").RevokeSeat(ctx, anID)
+	},
 	"Portal.ListSubscriptions": func(ctx context.Context, c *polar.Client) (any, error) {
 		return c.Portal("polar_cst_x").ListSubscriptions(ctx, polar.PortalFilter{ProductID: []string{anID}, Active: new(true)}, polar.Paging{})
 	},

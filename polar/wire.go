@@ -116,6 +116,7 @@ type Seat struct {
 	MemberID       string     `json:"member_id"`
 	Member         *Member    `json:"member"`
 	Email          string     `json:"email"`
+	ExpiresAt      *time.Time `json:"invitation_token_expires_at"` // of an invitation
 	ClaimedAt      *time.Time `json:"claimed_at"`
 	RevokedAt      *time.Time `json:"revoked_at"`
 }

@@ -2,6 +2,7 @@ package polar
 
 import (
 	"encoding/json"
+	"net/url"
 	"time"
 )
 
@@ -405,7 +406,12 @@ type SeatFilter struct {
 	OrderID        string
 }
 
-// Seats are all seats of a subscription or order.
+func (f SeatFilter) query() url.Values {
+	return url.Values(params{}.set("subscription_id", f.SubscriptionID).set("order_id", f.OrderID))
+}
+
+// Seats are all seats of a subscription or order, those that were taken away
+// included.
 type Seats struct {
 	Seats     []Seat `json:"seats"`
 	Available int    `json:"available_seats"`
@@ -425,6 +431,23 @@ type SeatAssign struct {
 	MemberID           string `json:"member_id,omitempty"`
 	ImmediateClaim     bool   `json:"immediate_claim,omitempty"`
 }
+
+// SeatInvite invites an e-mail to a seat in one of the two, as the customer.
+type SeatInvite struct {
+	SubscriptionID string `json:"subscription_id,omitempty"`
+	OrderID        string `json:"order_id,omitempty"`
+	Email          string `json:"email"`
+}
+
+// PortalUser is whose session it is: a customer, or a member of one.
+type PortalUser struct {
+	Email      string `json:"email"`
+	CustomerID string `json:"customer_id"`
+	MemberID   string `json:"member_id"`
+	Role       string `json:"role"` // of a member
+}
+
+func (u *PortalUser) whole() bool { return u.CustomerID != "" }
 
 // MemberFilter selects the members of a customer.
 type MemberFilter struct {

@@ -192,6 +192,7 @@ func portalAssignSeat(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	a.Immediate = false // only the merchant can
 	return c.seat(c.b.AssignSeat(a))
 }
 
