@@ -410,9 +410,11 @@ func (g *Gateway) parsePlan(d *caddyfile.Dispenser) error {
 	if slices.ContainsFunc(g.Plans, func(q Plan) bool { return q.Name == p.Name }) {
 		return d.Errf("there are two plans named %s", p.Name)
 	}
+	var seat string
 	err := subdirectives(d, map[string]func(*caddyfile.Dispenser) error{
-		"products": some(&p.Products),
-		"benefits": some(&p.Benefits),
+		"products":   some(&p.Products),
+		"benefits":   some(&p.Benefits),
+		"buyer_seat": oneOf(&seat, "on", "off"),
 		"grace": func(d *caddyfile.Dispenser) (err error) {
 			p.Grace, err = parseGrace(d)
 			return err
@@ -420,6 +422,9 @@ func (g *Gateway) parsePlan(d *caddyfile.Dispenser) error {
 	}, "products", "benefits")
 	if err != nil {
 		return err
+	}
+	if seat != "" {
+		p.BuyerSeat = new(seat == "on")
 	}
 	if len(p.Products)+len(p.Benefits) == 0 || slices.Contains(p.Products, "") {
 		return d.Errf("plan %s needs at least one product id or benefit id, and none may be empty", p.Name)

@@ -136,6 +136,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"plan with an empty product", in(`plan pro ""`, ""), []string{"Caddyfile:3", "none may be empty"}},
 		{"plan twice", in("plan pro a\nplan pro b", ""), []string{"Caddyfile:4", "two plans named pro"}},
 		{"plan with an unknown word", in("plan pro {\nproduct a\n}", ""), []string{"Caddyfile:4", `"product"`, "products"}},
+		{"plan with half a seat", in("plan pro a {\nbuyer_seat maybe\n}", ""), []string{"Caddyfile:4", "on, off"}},
 		{"plan with grace twice", in("plan pro a {\ngrace {\n}\ngrace {\n}\n}", ""), []string{"grace is given twice"}},
 
 		{"grace in one line", in("grace 7d", ""), []string{"Caddyfile:3", `unexpected "7d"`}},

@@ -230,6 +230,9 @@ type Plan struct {
 	Products []string `json:"products,omitempty"`
 	// Benefits are the ids of benefits that open the plan.
 	Benefits []string `json:"benefits,omitempty"`
+	// BuyerSeat is false when the buyer of seats must not be given one of them
+	// when they come back from the checkout. Default: true.
+	BuyerSeat *bool `json:"buyer_seat,omitempty"`
 	// Grace replaces the gateway's, value by value.
 	Grace *Grace `json:"grace,omitempty"`
 }
@@ -332,7 +335,7 @@ func (g *Gateway) provision(ctx caddy.Context, name string) error {
 		return err
 	}
 	if core.AccessToken == "" {
-		g.logger.Warn("no access_token: the gateway knows what webhooks tell it; it cannot ask Polar to confirm anything, and the routes checkout, portal, products and changing a subscription answer 503")
+		g.logger.Warn("no access_token: the gateway knows what webhooks tell it; it cannot ask Polar to confirm anything, and the routes checkout, portal, products, seats and changing a subscription answer 503")
 	}
 	if g.Link == linkEmail && len(g.JWT) == 0 && g.Session == nil {
 		g.logger.Warn("link email does nothing: only a token or a session tells a verified e-mail, and there is neither jwt nor session")
@@ -578,6 +581,9 @@ func (g *Gateway) resolvePlans(c *gateway.Config) error {
 			return fmt.Errorf("plan %s: grace: %w", p.Name, err)
 		}
 		c.Plans = append(c.Plans, plan)
+		if p.BuyerSeat != nil && !*p.BuyerSeat {
+			c.Sales.NoBuyerSeat = append(c.Sales.NoBuyerSeat, p.Name)
+		}
 	}
 	if len(c.Plans) == 0 {
 		g.logger.Warn("no plan: nothing that is sold opens anything; add `plan <name> <product id>…`")

@@ -82,10 +82,10 @@ var changeRefusals = map[string]changeRefusal{
 	"SubscriptionNotScheduledToCancel":  {http.StatusConflict, codeNotCanceled, "", ""},
 	"ResourceNotFound":                  {http.StatusNotFound, codeUnknownSubscription, "", ""},
 	"ResourceUnavailable":               {http.StatusNotFound, codeUnknownSubscription, "", ""}, // it has ended
-	"NotPermitted":                      {http.StatusForbidden, codeNotPermitted, entitlement.StepContact, ""},
+	"NotPermitted":                      {http.StatusForbidden, codeNotManager, entitlement.StepContact, ""},
 	"UpdateSubscriptionPlanNotAllowed":  {http.StatusForbidden, codeChangeRefused, entitlement.StepContact, ""},
 	"UpdateSubscriptionSeatsNotAllowed": {http.StatusForbidden, codeChangeRefused, entitlement.StepContact, ""},
-	"NotASeatBasedSubscription":         {http.StatusConflict, codeNoSeats, "", ""},
+	"NotASeatBasedSubscription":         {http.StatusConflict, codeNotBySeats, "", ""},
 	"SeatsAlreadyAssigned":              {http.StatusConflict, codeSeatsAssigned, entitlement.StepPortal, "seats"},
 	"BelowMinimumSeats":                 {http.StatusUnprocessableEntity, codeSeatsRange, "", "seats"},
 	"AboveMaximumSeats":                 {http.StatusUnprocessableEntity, codeSeatsRange, "", "seats"},
@@ -130,12 +130,14 @@ func (g *Gateway) requestProblem(r *http.Request, v *visit, err error) *problem 
 		return newProblem(http.StatusNotFound, codeUnknownSubscription)
 	case errors.Is(err, gateway.ErrSeveral):
 		return newProblem(http.StatusBadRequest, codeSeveral)
+	case errors.Is(err, gateway.ErrSeveralTeams):
+		return newProblem(http.StatusConflict, codeSeveralTeams)
 	case errors.Is(err, gateway.ErrNoCustomer):
 		return newProblem(http.StatusNotFound, codeNoCustomer)
 	case errors.Is(err, gateway.ErrNotLinked):
 		return newProblem(http.StatusConflict, codeNotLinked)
 	}
-	return nil
+	return seatProblem(err)
 }
 
 // ourField is a field of Polar's input by the name that our clients know:

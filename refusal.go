@@ -42,6 +42,12 @@ const (
 	codeSeveral             = "several_subscriptions"
 	codeNoCustomer          = "no_customer"
 	codeNotLinked           = "customer_not_linked"
+	codeNoSeats             = "no_seats"
+	codeUnknownSeat         = "unknown_seat"
+	codeNoFreeSeats         = "no_free_seats"
+	codeSeatTaken           = "seat_taken"
+	codeSelfInvited         = "own_invitation"
+	codeSeveralTeams        = "several_teams"
 	codePaymentDue          = string(entitlement.ObstaclePaymentDue)
 	codeSubscribed          = string(entitlement.ObstacleSubscribed)
 	codeHasPass             = string(entitlement.ObstaclePass)
@@ -55,8 +61,7 @@ const (
 	codeNotCanceled         = "not_canceled"
 	codePaymentMethod       = "payment_method_required"
 	codeLocked              = "subscription_locked"
-	codeNotPermitted        = "not_permitted"
-	codeNoSeats             = "not_seat_based"
+	codeNotBySeats          = "not_seat_based"
 	codeSeatsAssigned       = "seats_assigned"
 	codeSeatsRange          = "seats_out_of_range"
 	codeProviderRejected    = "provider_rejected"
@@ -90,12 +95,18 @@ var messages = map[string]message{
 	codeNotNavigation: {"Not a navigation", "This address is to be followed as a link, or called with POST."},
 	codeBadReturn:     {"Bad return address", "The address to return to must be on this site or on a host that return_to allows."},
 	codeTooMany:       {"Too many requests", "Try again in a moment."},
-	codeNotManager:    {"Not yours to manage", "Ask whoever manages the subscription of your organization."},
+	codeNotManager:    {"Not yours to manage", "Ask whoever manages your organization or team."},
 
 	codeUnknownProduct:      {"No such product", "No plan sells this product."},
 	codeUnknownPlan:         {"No such plan", "There is no plan of this name."},
 	codeUnknownSubscription: {"No such subscription", "You have no current subscription of this id."},
 	codeSeveral:             {"Which subscription?", "You have several subscriptions: name one by its id."},
+	codeNoSeats:             {"No seats", "You have bought nothing with seats, or nothing of this id."},
+	codeUnknownSeat:         {"No such seat", "There is no seat of this id in what you have bought."},
+	codeNoFreeSeats:         {"No free seats", "All seats are given away, or the purchase is over. Take a seat back, or buy more."},
+	codeSeatTaken:           {"A seat is there already", "This person has a seat, or an invitation to one."},
+	codeSelfInvited:         {"This is your own e-mail", "An invitation is for somebody else. Your own seat comes with the purchase, or from the portal."},
+	codeSeveralTeams:        {"You are in several teams", "It cannot be told whose portal you mean. Ask whoever manages the team."},
 	codeNoCustomer:          {"No customer yet", "There is nothing bought in your name yet."},
 	codeNotLinked:           {"The customer account is not linked", "Your purchase stands under a customer account that may not be yours alone. Contact the seller."},
 	codePaymentDue:          {"A payment is due", "Your subscription waits for its payment. Update the payment method to go on."},
@@ -112,8 +123,7 @@ var messages = map[string]message{
 	codeNotCanceled:         {"The subscription is not canceled", "There is no cancellation to take back."},
 	codePaymentMethod:       {"A payment method is required", "Add a payment method, then try again."},
 	codeLocked:              {"Another change is under way", "Try again in a moment."},
-	codeNotPermitted:        {"Not permitted", "Only the owner and the billing managers of your team can change its subscription."},
-	codeNoSeats:             {"The subscription has no seats", "It is not sold by seats."},
+	codeNotBySeats:          {"The subscription has no seats", "It is not sold by seats."},
 	codeSeatsAssigned:       {"More seats are in use", "Take seats back before you have fewer of them."},
 	codeSeatsRange:          {"So many seats are not for sale", "See fields for the limit."},
 	codeProviderRejected:    {"The payment provider refused", "This is a mistake in the configuration of this site. Its operator finds the cause in the log."},

@@ -37,16 +37,34 @@ var routes = map[string]route{
 	"/portal":       {allow: "GET, POST, OPTIONS", serve: (*Gateway).servePortal, user: true, control: "GET, POST", opens: true},
 	"/products":     {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveProducts},
 	"/events":       {allow: "GET, OPTIONS", serve: (*Gateway).serveEvents, user: true, holds: true},
+	"/seats":        {allow: "GET, HEAD, POST, OPTIONS", serve: (*Gateway).serveSeats, user: true, holds: true},
+	"/seats/":       {allow: "DELETE, POST, OPTIONS", serve: (*Gateway).serveSeat, user: true},
+}
+
+// routeID is the name under which a request carries the id in its path.
+const routeID = "id"
+
+// findRoute finds the route of a path. One that ends in a slash is for what has
+// an id, which comes after it.
+func findRoute(path string) (rt route, id string, ok bool) {
+	if below := strings.LastIndexByte(path, '/') + 1; below > 1 {
+		path, id = path[:below], path[below:]
+		rt, ok = routes[path]
+		return rt, id, ok && id != ""
+	}
+	rt, ok = routes[path]
+	return rt, "", ok
 }
 
 func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request, v *visit, path string) error {
 	h := w.Header()
 	h.Set("Cache-Control", noStore)
 	h.Set("Referrer-Policy", "no-referrer")
-	rt, ok := routes[path]
+	rt, id, ok := findRoute(path)
 	if !ok {
 		return newProblem(http.StatusNotFound, codeNotFound).answer(w, r)
 	}
+	r.SetPathValue(routeID, id)
 	if !rt.machine {
 		g.allowOrigin(h, r, rt.allow)
 	}

@@ -124,7 +124,10 @@ func (g *Gateway) Arrive(ctx context.Context, r Return, checkout string) Arrival
 		return ArrivedNothing
 	}
 	for _, product := range r.Products {
-		if open, err := g.opens(r.User, product); err == nil && open {
+		if open, err := g.opens(r.User, product); err != nil || !open {
+			continue
+		}
+		if a, err := g.Account(r.User); err == nil && !g.owesSeat(a, product) {
 			return ArrivedOpen // the webhook was faster
 		}
 	}
@@ -150,7 +153,8 @@ func (g *Gateway) Arrive(ctx context.Context, r Return, checkout string) Arrival
 
 // isUUID keeps what a client made up out of the paths of Polar's API.
 func isUUID(id string) bool {
-	return len(id) == 36 && strings.Trim(id, "0123456789abcdef-") == ""
+	return len(id) == 36 && strings.Trim(id, "0123456789abcdef-") == "" && strings.Count(id, "-") == 4 &&
+		id[8] == '-' && id[13] == '-' && id[18] == '-' && id[23] == '-'
 }
 
 // purchase is what is known of a purchase while its buyer waits.
@@ -158,8 +162,20 @@ type purchase struct {
 	user, checkout string
 	paid           *polar.CheckoutSession // nil until Polar says so
 	orders         bool                   // they were read
-	seats          bool
+	teams          []boughtTeam
 	subscriptions  []string
+}
+
+// boughtTeam is what has seats.
+type boughtTeam struct {
+	of     polar.SeatFilter
+	seated bool // the buyer has a seat, or is to have none
+}
+
+func (p *purchase) addTeam(of polar.SeatFilter) {
+	if !slices.ContainsFunc(p.teams, func(t boughtTeam) bool { return t.of == of }) {
+		p.teams = append(p.teams, boughtTeam{of: of})
+	}
 }
 
 // awaitPurchase asks until the purchase is in force, or time is up. Polar reads
@@ -206,7 +222,13 @@ func (g *Gateway) readPurchase(ctx context.Context, p *purchase) (Arrival, error
 		if err := g.learn(ctx, s.AsOf, func(r *reader) error { return r.subscription(s.Item) }); err != nil {
 			return ArrivedPending, err
 		}
+		if s.Item.Seats != nil {
+			p.addTeam(polar.SeatFilter{SubscriptionID: id})
+		}
 		over = over && entitlement.Status(s.Item.Status).Ended()
+	}
+	if seated, err := g.seatBuyer(ctx, p); err != nil || !seated {
+		return ArrivedPending, err
 	}
 	open, err := g.opens(p.user, p.paid.ProductID)
 	switch {
@@ -214,7 +236,7 @@ func (g *Gateway) readPurchase(ctx context.Context, p *purchase) (Arrival, error
 		return ArrivedPending, err
 	case open:
 		return ArrivedOpen, nil
-	case p.seats || over: // they open by being claimed; it was over before
+	case len(p.teams) > 0 || over: // seats open by being claimed; it was over before
 		return ArrivedNothing, nil
 	}
 	return ArrivedPending, nil
@@ -285,7 +307,10 @@ func (g *Gateway) readOrders(ctx context.Context, p *purchase) error {
 	}
 	for i := range orders.Items {
 		o := &orders.Items[i]
-		p.orders, p.seats = true, p.seats || o.Seats != nil
+		p.orders = true
+		if o.Seats != nil && o.SubscriptionID == "" {
+			p.addTeam(polar.SeatFilter{OrderID: o.ID})
+		}
 		if o.SubscriptionID != "" && !slices.Contains(p.subscriptions, o.SubscriptionID) {
 			p.subscriptions = append(p.subscriptions, o.SubscriptionID)
 		}

@@ -30,10 +30,13 @@ func (g *Gateway) OpenPortal(ctx context.Context, user, back string) (polar.Secr
 	}
 	for again := false; ; again = true {
 		customer, err := g.ownCustomer(ctx, user)
-		if err != nil {
-			return "", err
+		var session polar.CustomerSession
+		switch {
+		case err == nil:
+			session, err = g.session(ctx, user, customer, back)
+		case errors.Is(err, ErrNoCustomer):
+			session, err = g.teamPortal(ctx, user, back)
 		}
-		session, err := g.session(ctx, user, customer, back)
 		switch {
 		case err == nil && !isWeb(string(session.PortalURL)):
 			return "", fmt.Errorf("%w: a session without an address", polar.ErrUnexpected)
@@ -50,14 +53,9 @@ func (g *Gateway) OpenPortal(ctx context.Context, user, back string) (polar.Secr
 
 // session opens a customer session. A team customer's is a member's.
 func (g *Gateway) session(ctx context.Context, user, customer, back string) (polar.CustomerSession, error) {
-	body := polar.CustomerSessionCreate{CustomerID: customer, ReturnURL: back}
-	a, err := g.client.CreateCustomerSession(ctx, body)
+	a, err := g.client.CreateCustomerSession(ctx, polar.CustomerSessionCreate{CustomerID: customer, ReturnURL: back})
 	if refuses(err, "member_id") {
-		body.ExternalMemberID = user
-		a, err = g.client.CreateCustomerSession(ctx, body)
-		if refuses(err, "external_member_id") {
-			return a.Item, ErrNotLinked // the team has other members than this user
-		}
+		return g.ownSession(ctx, user, customer, back)
 	}
 	return a.Item, err
 }

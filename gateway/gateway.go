@@ -72,6 +72,8 @@ type Sales struct {
 	Several bool
 	// NoBodyEmail ignores an e-mail in the request.
 	NoBodyEmail bool
+	// NoBuyerSeat are the plans whose buyers are given no seat of what they buy.
+	NoBuyerSeat []string
 }
 
 // Gateway is one Polar organization in one environment.
@@ -100,6 +102,7 @@ type Gateway struct {
 	followed atomic.Pointer[func() time.Time]
 
 	starts     pace     // of checkouts and portal sessions
+	looks      pace     // at seats
 	catalog    shelf    // what is sold
 	returns    arrivals // of buyers
 	lookUps    lookUps  // of users
@@ -161,6 +164,7 @@ func New(c Config) (*Gateway, error) {
 		logger:       c.Logger,
 		local:        c.Now,
 		starts:       pace{most: startsPerMinute, span: time.Minute},
+		looks:        pace{most: looksPerMinute, span: time.Minute},
 		clockAsked:   pace{most: 1, span: time.Minute},
 		returns:      arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
 	}

@@ -566,29 +566,6 @@ func TestArriveInTime(t *testing.T) {
 	}
 }
 
-func TestArriveForSeats(t *testing.T) {
-	var team box.Product
-	s := newShop(t, box.Options{}, func(c *Config) { c.Plans[0].Products = append(c.Plans[0].Products, "") })
-	team = s.box.AddProduct(box.Product{Name: "Team", Interval: "month", Price: box.Price{
-		Currency: "usd", Tiers: []box.SeatTier{{Min: 1, PerSeat: 1000}},
-	}})
-	s.g.plans[0].Products[2] = team.ID
-	p := s.purchase(team.ID)
-	p.Seats = 3
-	c, err := s.g.OpenCheckout(t.Context(), adaVisits(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	held, _ := s.box.Checkout(c.ID)
-	s.pays(held, "")
-	s.sleeps = func(time.Duration) error { return nil }
-	s.arrives(held, ArrivedNothing) // they open by being claimed
-	// The team's portal is a member's.
-	if _, err := s.g.OpenPortal(t.Context(), ada, ""); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestArrivals(t *testing.T) {
 	s := newShop(t, box.Options{})
 	c := s.opens(adaVisits(), s.pro.ID)

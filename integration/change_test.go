@@ -106,7 +106,7 @@ func TestRefusedChanges(t *testing.T) {
 			product: "team", start: settings(box.OrganizationUpdate{NoSeatChanges: new(true)}), body: `{"seats":4}`,
 			status: 403, code: "change_refused", step: "contact",
 		},
-		"member":         {product: "team", start: (*changing).demote, body: `{"seats":4}`, status: 403, code: "not_permitted", step: "contact"},
+		"member":         {product: "team", start: (*changing).demote, body: `{"seats":4}`, status: 403, code: "not_manager", step: "contact"},
 		"no seats":       {body: `{"seats":4}`, status: 409, code: "not_seat_based"},
 		"seats in use":   {product: "team", start: (*changing).crowd, body: `{"seats":2}`, status: 409, code: "seats_assigned", step: "portal", field: "seats"},
 		"too few seats":  {product: "team", body: `{"seats":0}`, status: 422, code: "seats_out_of_range", field: "seats"},
