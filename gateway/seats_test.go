@@ -317,9 +317,19 @@ func TestSeveralPurchasesWithSeats(t *testing.T) {
 	s.is(ada, "crew", true, entitlement.ReasonPurchased)
 	_, err = s.g.InviteToSeat(ctx, adaVisits(), "y@example.com", "")
 	s.refuses(err, ErrSeveral)
-	if seat := s.invites(adaVisits(), "y@example.com", order); seat.OrderID != order {
+	customer, _ = s.box.CustomerByExternalID(ada)
+	if _, err := s.box.AddMember(box.Member{CustomerID: customer.ID, Email: "y@example.com", ExternalID: grace}); err != nil {
+		t.Fatal(err)
+	}
+	s.box.Settle()
+	seat := s.invites(adaVisits(), "y@example.com", order)
+	if seat.OrderID != order {
 		t.Error("the wrong purchase")
 	}
+	s.claims(seat.ID)
+	s.is(grace, "crew", true, entitlement.ReasonPurchased)
+	_, err = s.g.Seats(ctx, grace, order)
+	s.refuses(err, ErrNotManager)
 	if list, err := s.g.Seats(ctx, ada, order); err != nil || list.Available != 0 || list.Of.ProductID != s.crew.ID {
 		t.Errorf("%+v %v", list, err)
 	}
@@ -445,6 +455,14 @@ func TestBuyersSeatIsNotGiven(t *testing.T) {
 				s.t.Fatal(err)
 			}
 		}, seats: "pending ada@example.com"},
+		"had before, and no other is free": {meddle: func(s *teamShop, purchase string) {
+			for _, who := range []box.SeatAssignment{{ExternalMemberID: ada, Immediate: true}, {Email: "linus@example.com"}} {
+				who.SubscriptionID = purchase
+				if _, err := s.box.AssignSeat(who); err != nil {
+					s.t.Fatal(err)
+				}
+			}
+		}, seats: "claimed ada@example.com, pending linus@example.com"},
 		"all given away": {meddle: func(s *teamShop, purchase string) {
 			for i := range 2 {
 				if _, err := s.box.AssignSeat(box.SeatAssignment{SubscriptionID: purchase, Email: fmt.Sprintf("%d@example.com", i)}); err != nil {
@@ -492,6 +510,9 @@ func TestBuyersSeatIsNotGiven(t *testing.T) {
 			lacks := s.logs.FilterMessageSnippet("lacks a scope").Filter(func(e observer.LoggedEntry) bool {
 				return strings.Contains(fmt.Sprint(e.ContextMap()["what"]), "customer_seats:write")
 			}).Len()
+			if warned := s.logs.FilterMessageSnippet("was given none").Len(); (warned == 1) != (name == "all given away") {
+				t.Errorf("%d warnings of no seat", warned)
+			}
 			if (lacks == 1) != (tt.scopes != nil && tt.seats == "") {
 				t.Errorf("%d warnings", lacks)
 			}
