@@ -14,8 +14,12 @@ func TestControlRoutes(t *testing.T) {
 	_, s := siteServer(t, "jwt {\nsecret "+testJWTSecret+"\nfrom header X-Member\nmanage_claim role owner\n}\nplan pro "+testProduct)
 	control := map[string]bool{
 		"GET /checkout": true, "POST /checkout": true, "PATCH /subscription": true, "GET /portal": true, "POST /portal": true,
+		"GET /seats": true, "HEAD /seats": true, "POST /seats": true, "POST /seats/some": true, "DELETE /seats/some": true,
 	}
 	for path, rt := range routes {
+		if strings.HasSuffix(path, "/") {
+			path += "some"
+		}
 		for method := range strings.SplitSeq(rt.allow, ", ") {
 			for role, manages := range map[string]bool{"owner": true, "member": false} {
 				r, err := http.NewRequestWithContext(t.Context(), method, s.URL+"/auth/polar"+path, http.NoBody)

@@ -71,7 +71,7 @@ func (g *Gateway) serveSeats(w http.ResponseWriter, r *http.Request, v *visit) e
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
-	list, err := g.core.Seats(ctx, v.identity.User, r.URL.Query().Get("id"))
+	list, err := g.core.Seats(ctx, v.identity.Customer, r.URL.Query().Get("id"))
 	if err != nil {
 		return g.providerProblem(r, v, err).answer(w, r)
 	}
@@ -119,7 +119,7 @@ func (g *Gateway) serveSeat(w http.ResponseWriter, r *http.Request, v *visit) er
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
-	seat, err := change(ctx, v.identity.User, r.PathValue(routeID))
+	seat, err := change(ctx, v.identity.Customer, r.PathValue(routeID))
 	if err != nil {
 		return g.providerProblem(r, v, err).answer(w, r)
 	}

@@ -37,8 +37,8 @@ var routes = map[string]route{
 	"/portal":       {allow: "GET, POST, OPTIONS", serve: (*Gateway).servePortal, user: true, control: "GET, POST", opens: true},
 	"/products":     {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveProducts},
 	"/events":       {allow: "GET, OPTIONS", serve: (*Gateway).serveEvents, user: true, holds: true},
-	"/seats":        {allow: "GET, HEAD, POST, OPTIONS", serve: (*Gateway).serveSeats, user: true, holds: true},
-	"/seats/":       {allow: "DELETE, POST, OPTIONS", serve: (*Gateway).serveSeat, user: true},
+	"/seats":        {allow: "GET, HEAD, POST, OPTIONS", serve: (*Gateway).serveSeats, user: true, control: "GET, HEAD, POST", holds: true},
+	"/seats/":       {allow: "DELETE, POST, OPTIONS", serve: (*Gateway).serveSeat, user: true, control: "DELETE, POST"},
 }
 
 // routeID is the name under which a request carries the id in its path.

@@ -15,8 +15,7 @@ import (
 // buyers come back to the gateway's, the gateway does it: once for a purchase, so
 // that who gives their seat away does not get it back.
 
-// seatsBuyer says whether the buyer of a product is to have a seat of it. Who pays
-// for others, and is nobody who would sit there, is to be told apart here.
+// seatsBuyer says whether the buyer of a product is to have a seat of it.
 func (g *Gateway) seatsBuyer(product string) bool {
 	return slices.ContainsFunc(g.plansOf(product), func(plan string) bool { return !slices.Contains(g.sales.NoBuyerSeat, plan) })
 }
@@ -50,7 +49,7 @@ func (s *shelf) hasSeats(product string) bool {
 // seatBuyer gives the buyer their seats in what they have just bought. It is
 // done, too, when they are to have none.
 func (g *Gateway) seatBuyer(ctx context.Context, p *purchase) (done bool, err error) {
-	if !g.seatsBuyer(p.paid.ProductID) {
+	if p.shared || !g.seatsBuyer(p.paid.ProductID) {
 		return true, nil
 	}
 	done = true

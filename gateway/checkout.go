@@ -59,7 +59,7 @@ func (g *Gateway) OpenCheckout(ctx context.Context, v Visitor, p Purchase) (Chec
 	if err := g.starts.take(v.User, g.local()); err != nil {
 		return Checkout{}, err
 	}
-	state, err := sealState(keys, Return{User: v.User, To: p.ReturnTo, Products: p.Products}, g.Now())
+	state, err := sealState(keys, Return{User: v.User, To: p.ReturnTo, Products: p.Products, Shared: !v.self()}, g.Now())
 	if err != nil {
 		return Checkout{}, err
 	}

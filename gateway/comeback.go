@@ -30,10 +30,13 @@ const stateLife = 24 * time.Hour
 // Return is what the gateway tells itself across a checkout: who bought, and
 // where they want to go.
 type Return struct {
-	User     string    `json:"u"`
-	To       string    `json:"r"`
-	Products []string  `json:"p,omitempty"` // what was for sale
-	Ends     time.Time `json:"x"`
+	User     string   `json:"u"`
+	To       string   `json:"r"`
+	Products []string `json:"p,omitempty"` // what was for sale
+	// Shared says that whoever pays is several people: none of them is the one to
+	// have the buyer's seat.
+	Shared bool      `json:"s,omitempty"`
+	Ends   time.Time `json:"x"`
 }
 
 // sealState makes a Return into something that only this gateway can read or
@@ -127,7 +130,7 @@ func (g *Gateway) Arrive(ctx context.Context, r Return, checkout string) Arrival
 		if open, err := g.opens(r.User, product); err != nil || !open {
 			continue
 		}
-		if a, err := g.Account(r.User); err == nil && !g.owesSeat(a, product) {
+		if a, err := g.Account(r.User); err == nil && (r.Shared || !g.owesSeat(a, product)) {
 			return ArrivedOpen // the webhook was faster
 		}
 	}
@@ -137,7 +140,7 @@ func (g *Gateway) Arrive(ctx context.Context, r Return, checkout string) Arrival
 	asked := g.returns.flight.DoChan(checkout+"\x00"+r.User, func() (any, error) {
 		ctx, cancel := context.WithTimeout(g.life, arrivalTime)
 		defer cancel()
-		return g.awaitPurchase(ctx, r.User, checkout), nil
+		return g.awaitPurchase(ctx, &purchase{user: r.User, checkout: checkout, shared: r.Shared}), nil
 	})
 	patience := time.NewTimer(arrivalWait)
 	defer patience.Stop()
@@ -160,6 +163,7 @@ func isUUID(id string) bool {
 // purchase is what is known of a purchase while its buyer waits.
 type purchase struct {
 	user, checkout string
+	shared         bool
 	paid           *polar.CheckoutSession // nil until Polar says so
 	orders         bool                   // they were read
 	teams          []boughtTeam
@@ -180,8 +184,7 @@ func (p *purchase) addTeam(of polar.SeatFilter) {
 
 // awaitPurchase asks until the purchase is in force, or time is up. Polar reads
 // from a replica, which can be behind. What is known is not asked again.
-func (g *Gateway) awaitPurchase(ctx context.Context, user, checkout string) Arrival {
-	p := &purchase{user: user, checkout: checkout}
+func (g *Gateway) awaitPurchase(ctx context.Context, p *purchase) Arrival {
 	for pause := arrivalPause; ; pause *= 2 {
 		a, err := g.readPurchase(ctx, p)
 		switch {

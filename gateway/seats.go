@@ -116,7 +116,7 @@ func (g *Gateway) InviteToSeat(ctx context.Context, v Visitor, email, id string)
 	switch {
 	case err != nil:
 		return nil, seatFailure(err, ErrNoSeats)
-	case sameEmail(email, self.Item.Email), sameEmail(email, v.Email):
+	case sameEmail(email, self.Item.Email), v.self() && sameEmail(email, v.Email):
 		return nil, ErrSelfInvited
 	}
 	body := polar.SeatInvite{SubscriptionID: of.SubscriptionID, OrderID: of.OrderID, Email: email}
