@@ -57,26 +57,36 @@ func (g *Gateway) ownSession(ctx context.Context, user, customer, back string) (
 	return g.memberSession(ctx, manager{customer, member}, back)
 }
 
-// ownMember finds the member that a user is in their own team. Polar is asked
-// when it is not known.
+// ownMember finds the member that a user is in their own team: one that is known
+// as theirs, or the owner. An owner to whom the team was handed over is not the
+// customer any more: they have an id or an e-mail that is not the customer's.
 func (g *Gateway) ownMember(ctx context.Context, user, customer string) (string, error) {
-	for asked := false; ; asked = true {
-		account, err := g.Account(user)
-		if err != nil {
-			return "", err
-		}
-		for i := range account.Members {
-			if m := &account.Members[i]; m.CustomerID == customer && !m.Deleted {
-				return m.ID, nil
-			}
-		}
-		if asked {
-			return "", ErrNotLinked
-		}
-		if err := g.learnMembers(ctx, polar.MemberFilter{CustomerID: customer}); err != nil {
-			return "", err
+	account, err := g.Account(user)
+	if err != nil {
+		return "", err
+	}
+	for i := range account.Members {
+		m := &account.Members[i]
+		if m.CustomerID == customer && !m.Deleted && (m.ExternalID == user || m.Role != entitlement.RoleOwner) {
+			return m.ID, nil
 		}
 	}
+	members, err := g.client.ListMembers(ctx, polar.MemberFilter{CustomerID: customer, Role: entitlement.RoleOwner}, polar.Paging{})
+	if err != nil {
+		return "", err
+	}
+	c, err := g.client.GetCustomer(ctx, customer)
+	if err != nil {
+		return "", err
+	}
+	for i := range members.Items {
+		m := &members.Items[i]
+		nameless := c.Item.Email == "" && c.Item.ExternalID == "" // and the user's by a link
+		if m.ExternalID == user || m.ExternalID == "" && (nameless || sameEmail(m.Email, c.Item.Email)) {
+			return m.ID, nil
+		}
+	}
+	return "", ErrNotLinked
 }
 
 // learnMembers reads members.
