@@ -717,10 +717,10 @@ func (f *fold) putGrant(old, g *entitlement.Grant) error {
 	if err != nil {
 		return err
 	}
-	if err := f.moveChild(owned{kindGrant, g.ID, to, [2]string{g.SubscriptionID, g.OrderID}}, from); err != nil || old.ForMember {
+	if err := f.moveChild(owned{kindGrant, g.ID, to, [2]string{g.SubscriptionID, g.OrderID}}, from); err != nil {
 		return err
 	}
-	return f.touchParents(g.SubscriptionID, g.OrderID) // it may have been the buyer's
+	return f.touchParents(g.SubscriptionID, g.OrderID) // without seats it is the buyer's too
 }
 
 // buyersGrant puts a grant under its parents. Perhaps it was a member's before.

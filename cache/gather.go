@@ -135,7 +135,7 @@ func (g *gatherer) subscription(id string) error {
 		return err
 	}
 	g.facts.Subscriptions = append(g.facts.Subscriptions, s)
-	return g.children(id, s.CustomerID, true)
+	return g.children(id, s.CustomerID, true, s.Seats)
 }
 
 func (g *gatherer) order(id string) error {
@@ -144,27 +144,35 @@ func (g *gatherer) order(id string) error {
 		return err
 	}
 	g.facts.Orders = append(g.facts.Orders, o)
-	return g.children(id, o.CustomerID, false)
+	return g.children(id, o.CustomerID, false, o.Seats)
 }
 
-// children adds the grants and refunds of a purchase, and its customer.
-func (g *gatherer) children(parent, customer string, ofSubscription bool) error {
+// children adds the grants and refunds of a purchase, and its customer. What
+// Polar grants to members is theirs alone where seats were bought.
+func (g *gatherer) children(parent, customer string, ofSubscription, seats bool) error {
 	if _, err := g.customer(customer); err != nil {
 		return err
 	}
 	return scanValues(g.tx.Bucket(bucketByParent), parent, func(k kind, id string, value []byte) error {
 		switch {
-		case k == kindGrant && len(value) == 0: // the others are members'
-			grant, held, err := get(g.tx, bucketGrants, id, grantFields)
-			if err != nil || !held || grant.ForMember {
-				return err
-			}
-			g.facts.Grants = append(g.facts.Grants, grant)
+		case k == kindGrant && (len(value) == 0 || !seats): // the others are members'
+			return g.grant(id, seats)
 		case k == kindRefund:
 			return g.refund(id, parent, ofSubscription)
 		}
 		return nil
 	})
+}
+
+// grant adds a grant of the user's purchase, once.
+func (g *gatherer) grant(id string, seats bool) error {
+	grant, held, err := get(g.tx, bucketGrants, id, grantFields)
+	if err != nil || !held || grant.ForMember && seats ||
+		slices.ContainsFunc(g.facts.Grants, func(other entitlement.Grant) bool { return other.ID == id }) {
+		return err
+	}
+	g.facts.Grants = append(g.facts.Grants, grant)
+	return nil
 }
 
 func (g *gatherer) refund(id, parent string, ofSubscription bool) error {
@@ -199,7 +207,7 @@ func (g *gatherer) seat(id string) error {
 
 func (g *gatherer) memberGrant(id string) error {
 	grant, held, err := get(g.tx, bucketGrants, id, grantFields)
-	if err == nil && held {
+	if err == nil && held && !slices.ContainsFunc(g.facts.Grants, func(other entitlement.Grant) bool { return other.ID == id }) {
 		g.facts.Grants = append(g.facts.Grants, grant)
 		g.lent = append(g.lent, [2]string{grant.SubscriptionID, grant.OrderID})
 	}

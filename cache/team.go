@@ -43,7 +43,7 @@ func seatFields(c *codec, v *entitlement.Seat) {
 }
 
 // memberOwner computes who a member is, for what hangs on a purchase, or for
-// none. An owner is the buyer.
+// none. An owner is the buyer, unless known as somebody else.
 func memberOwner(tx *bolt.Tx, member, subscription, order string) (string, error) {
 	m, held, err := get(tx, bucketMembers, member, memberFields)
 	if err != nil || !held {
@@ -56,11 +56,13 @@ func memberOwner(tx *bolt.Tx, member, subscription, order string) (string, error
 		if err != nil {
 			return "", err
 		}
-		if metadata, err = namedBuyer(tx, subscription, order); err != nil {
-			return "", err
+		if byEmail == "" && (external == "" || external == c.ExternalID) { // else the team was handed over to them
+			if metadata, err = namedBuyer(tx, subscription, order); err != nil {
+				return "", err
+			}
+			link = cmp.Or(link, string(links.Get([]byte(m.CustomerID))))
+			external, byEmail = c.ExternalID, emailUser(tx, m.CustomerID)
 		}
-		link = cmp.Or(link, string(links.Get([]byte(m.CustomerID))))
-		external, byEmail = cmp.Or(external, c.ExternalID), cmp.Or(byEmail, emailUser(tx, m.CustomerID))
 	}
 	if user := entitlement.Owner(link, metadata, external, byEmail); ValidUser(user) {
 		return user, nil

@@ -160,8 +160,9 @@ type Seat struct {
 	RevokedAt      time.Time
 
 	// CustomerID and MemberID say who has claimed it last: the member, or, where
-	// Polar knows no members, the customer itself. Polar takes them off a seat
-	// that it revokes; ClaimedIn is the version of the state that told them.
+	// Polar knows no members, the customer itself; nobody, once somebody else was
+	// invited. Polar takes them off a seat that it revokes; ClaimedIn is the
+	// version of the state that told them.
 	CustomerID string
 	MemberID   string
 	ClaimedIn  Version

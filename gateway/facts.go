@@ -296,10 +296,8 @@ func (r *reader) grant(g polar.BenefitGrant) error {
 	fact := entitlement.Grant{
 		Version: v, ID: g.ID, CustomerID: g.CustomerID, BenefitID: g.BenefitID,
 		SubscriptionID: g.SubscriptionID, OrderID: g.OrderID,
-		MemberID: g.MemberID,
-		// Each customer has an owner member, who is the buyer.
-		ForMember: g.MemberID != "" && (g.Member == nil || g.Member.Role != entitlement.RoleOwner),
-		Granted:   g.IsGranted, Revoked: g.IsRevoked, RevokedAt: optional(g.RevokedAt),
+		MemberID: g.MemberID, ForMember: g.MemberID != "" && !isBuyer(g.Member, g.Customer),
+		Granted: g.IsGranted, Revoked: g.IsRevoked, RevokedAt: optional(g.RevokedAt),
 	}
 	if err := checkDates("benefit grant", g.RevokedAt); err != nil {
 		return err
@@ -310,6 +308,14 @@ func (r *reader) grant(g polar.BenefitGrant) error {
 	}
 	r.facts.Grants = append(r.facts.Grants, fact)
 	return nil
+}
+
+// isBuyer says whether a member is the customer by another name, as the owner of
+// each customer is. One to whom a team was handed over has an id or an e-mail
+// that is not the customer's.
+func isBuyer(m *polar.Member, c *polar.Nested) bool {
+	return m != nil && c != nil && m.Role == entitlement.RoleOwner &&
+		(m.ExternalID == "" || m.ExternalID == c.ExternalID) && sameEmail(m.Email, c.Email)
 }
 
 func (r *reader) seat(s polar.Seat) error {
@@ -333,8 +339,11 @@ func (r *reader) seat(s polar.Seat) error {
 		Version: v, ID: s.ID, SubscriptionID: s.SubscriptionID, OrderID: s.OrderID,
 		Claimed: s.Status == "claimed", Revoked: s.Status == "revoked", RevokedAt: optional(s.RevokedAt),
 	}
+	if !fact.Revoked {
+		fact.ClaimedIn = v // an invitation tells that nobody has it any more
+	}
 	if fact.Claimed {
-		fact.CustomerID, fact.MemberID, fact.ClaimedIn = s.CustomerID, s.MemberID, v
+		fact.CustomerID, fact.MemberID = s.CustomerID, s.MemberID
 	}
 	r.nestedMember(s.Member)
 	r.facts.Seats = append(r.facts.Seats, fact)

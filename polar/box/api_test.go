@@ -2,6 +2,7 @@ package box
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -428,8 +429,19 @@ func TestRefundsDisputesOrdersAndMetrics(t *testing.T) {
 	if err := s.LoseDispute(order.ID); err != nil {
 		t.Fatal(err)
 	}
-	if n := total(c.get("/v1/disputes/?status=lost")); n != 1 {
+	won, lost := must[Dispute](t)(s.OpenDispute(order.ID)), must[Dispute](t)(s.OpenDispute(order.ID))
+	if n := total(c.get("/v1/disputes/?status=needs_response")); n != 2 {
 		t.Error(n)
+	}
+	if err := errors.Join(s.SettleDispute(won.ID, true), s.SettleDispute(lost.ID, false)); err != nil {
+		t.Fatal(err)
+	}
+	refusal(t, s.SettleDispute(won.ID, false), 403, "DisputeNotOpenError")
+	refusal(t, s.SettleDispute(order.ID, true), 404, "ResourceNotFound")
+	for status, want := range map[string]int{"lost": 2, "won": 1} {
+		if n := total(c.get("/v1/disputes/?status=" + status)); n != want {
+			t.Errorf("%d %s", n, status)
+		}
 	}
 	if n := total(c.get("/v1/orders/?product_billing_type=one_time&external_customer_id=usr_1")); n != 1 {
 		t.Error(n)

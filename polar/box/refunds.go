@@ -115,6 +115,41 @@ func (b *Box) LoseDispute(orderID string) error {
 	return err
 }
 
+// OpenDispute is a chargeback that waits for the merchant's answer.
+func (b *Box) OpenDispute(orderID string) (Dispute, error) {
+	if _, err := b.dispute(orderID, "needs_response"); err != nil {
+		return Dispute{}, err
+	}
+	all := b.Disputes(orderID)
+	return all[len(all)-1], nil
+}
+
+// SettleDispute ends a dispute that is open.
+func (b *Box) SettleDispute(id string, won bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d, ok := b.disputes.get(id)
+	if !ok {
+		return notFound()
+	}
+	if d.Status != "needs_response" {
+		return forbidden("DisputeNotOpenError", "This dispute is not open.")
+	}
+	d.Status = "lost"
+	if won {
+		d.Status = "won"
+	}
+	b.transact(func(t *tx) { update(t, &b.disputes, &d) })
+	return nil
+}
+
+// Disputes returns an order's disputes, oldest first.
+func (b *Box) Disputes(orderID string) []Dispute {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.disputes.of(orderID)
+}
+
 func (b *Box) dispute(orderID, status string) (Refund, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -124,7 +159,7 @@ func (b *Box) dispute(orderID, status string) (Refund, error) {
 	}
 	d := Dispute{Row: b.newRow(), Status: status, Amount: o.Net(), Tax: o.Tax, Currency: o.Currency, OrderID: o.ID, CustomerID: o.CustomerID, PaymentID: b.newID()}
 	b.disputes.put(d.ID, b.Now(), d)
-	if status == "lost" {
+	if status != "prevented" {
 		return Refund{}, nil
 	}
 	return b.refund(Refund{OrderID: o.ID, Reason: "dispute_prevention", RevokeBenefits: true, DisputeID: d.ID}, &o)
