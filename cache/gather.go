@@ -156,23 +156,16 @@ func (g *gatherer) children(parent, customer string, ofSubscription, seats bool)
 	return scanValues(g.tx.Bucket(bucketByParent), parent, func(k kind, id string, value []byte) error {
 		switch {
 		case k == kindGrant && (len(value) == 0 || !seats): // the others are members'
-			return g.grant(id, seats)
+			grant, held, err := get(g.tx, bucketGrants, id, grantFields)
+			if err != nil || !held || grant.ForMember && seats {
+				return err
+			}
+			g.facts.Grants = append(g.facts.Grants, grant)
 		case k == kindRefund:
 			return g.refund(id, parent, ofSubscription)
 		}
 		return nil
 	})
-}
-
-// grant adds a grant of the user's purchase, once.
-func (g *gatherer) grant(id string, seats bool) error {
-	grant, held, err := get(g.tx, bucketGrants, id, grantFields)
-	if err != nil || !held || grant.ForMember && seats ||
-		slices.ContainsFunc(g.facts.Grants, func(other entitlement.Grant) bool { return other.ID == id }) {
-		return err
-	}
-	g.facts.Grants = append(g.facts.Grants, grant)
-	return nil
 }
 
 func (g *gatherer) refund(id, parent string, ofSubscription bool) error {
@@ -205,13 +198,24 @@ func (g *gatherer) seat(id string) error {
 	return err
 }
 
+// memberGrant adds a grant that the user has as a member. Of what was bought
+// without seats it is the buyer's, whichever member has it at Polar.
 func (g *gatherer) memberGrant(id string) error {
 	grant, held, err := get(g.tx, bucketGrants, id, grantFields)
-	if err == nil && held && !slices.ContainsFunc(g.facts.Grants, func(other entitlement.Grant) bool { return other.ID == id }) {
-		g.facts.Grants = append(g.facts.Grants, grant)
-		g.lent = append(g.lent, [2]string{grant.SubscriptionID, grant.OrderID})
+	if err != nil || !held {
+		return err
 	}
-	return err
+	s, held, err := get(g.tx, bucketSubscriptions, grant.SubscriptionID, subscriptionFields)
+	if err != nil || held && !s.Seats {
+		return err
+	}
+	o, held, err := get(g.tx, bucketOrders, grant.OrderID, orderFields)
+	if err != nil || held && !o.Seats {
+		return err
+	}
+	g.facts.Grants = append(g.facts.Grants, grant)
+	g.lent = append(g.lent, [2]string{grant.SubscriptionID, grant.OrderID})
+	return nil
 }
 
 // lenders adds what the user's seats are of, unless the user has bought it.

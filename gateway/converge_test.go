@@ -41,6 +41,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 			}
 		}
 	})
+	c.syncs = true
 	c.sleeps = func(d time.Duration) error {
 		c.box.Advance(d) // lives go on while the gateway waits for its turn
 		return nil
@@ -146,6 +147,8 @@ func (c *chaos) budgetIsKept(t *testing.T) {
 func TestConverges(t *testing.T) {
 	const walks = 40
 	var events atomic.Int64
+	var mu sync.Mutex
+	total := map[string]int{}
 	t.Run("walks", func(t *testing.T) {
 		for seed := range uint64(walks) {
 			t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -169,6 +172,11 @@ func TestConverges(t *testing.T) {
 				}
 				c.budgetIsKept(t)
 				events.Add(int64(len(c.box.Attempts())))
+				mu.Lock()
+				defer mu.Unlock()
+				for name, n := range c.done {
+					total[name] += n
+				}
 			})
 		}
 	})
@@ -176,6 +184,7 @@ func TestConverges(t *testing.T) {
 	if events.Load() < 10_000 {
 		t.Error("fewer than 10,000 webhooks")
 	}
+	wantAll(t, total, true)
 }
 
 // restart lets a new gateway go on with the store.

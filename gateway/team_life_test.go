@@ -625,6 +625,11 @@ func TestBenefitsOfBuyerOfTeam(t *testing.T) {
 		x.pays(x.opens(adaVisits(), plain.ID), "")
 		x.later(time.Minute)
 		x.is(ada, "suite", true, entitlement.ReasonActive)
+		x.is(grace, "suite", true, entitlement.ReasonActive) // by her seat
+		x.unseats(x.box.Seats(sub)[0])
+		x.later(time.Minute)
+		x.is(ada, "suite", true, entitlement.ReasonActive)
+		x.is(grace, "suite", false, entitlement.ReasonBenefitRevoked)
 		for _, s := range x.box.Subscriptions(x.customer(ada).ID) {
 			if s.ID != sub {
 				must(x.box.Revoke(s.ID))
@@ -632,6 +637,5 @@ func TestBenefitsOfBuyerOfTeam(t *testing.T) {
 		}
 		x.later(time.Minute)
 		x.is(ada, "suite", false, entitlement.ReasonCanceled)
-		x.is(grace, "suite", true, entitlement.ReasonActive)
 	})
 }
