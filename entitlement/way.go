@@ -314,7 +314,7 @@ func (a *Account) grantWay(i int, g *Grace, r *Rules, now time.Time) way {
 		return way{} // what is bought by seats gives the buyer nothing
 	case !parent.open:
 		return parent
-	case live && !notes.memberDeleted:
+	case live && !(notes.memberDeleted && a.sellsSeats(notes)): // without seats it is the buyer's, member or not
 		parent.rank = rankGrant
 		return parent
 	case grant.Revoked:

@@ -41,7 +41,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 			}
 		}
 	})
-	c.syncs = true
+	c.syncs, c.watch = true, c.forget
 	c.sleeps = func(d time.Duration) error {
 		c.box.Advance(d) // lives go on while the gateway waits for its turn
 		return nil
@@ -72,7 +72,6 @@ func (c *chaos) step(t *testing.T) {
 	c.box.CommitLate(time.Duration(c.rng.IntN(2)*c.rng.IntN(90)) * time.Second)
 	for range 1 + c.rng.IntN(4) {
 		c.act()
-		c.watch()
 	}
 	c.box.Settle()
 	switch c.rng.IntN(8) {
@@ -83,14 +82,14 @@ func (c *chaos) step(t *testing.T) {
 	case 4:
 		c.restart()
 	}
-	c.watch()
+	c.forget()
 	c.box.Advance(time.Hour + time.Duration(c.rng.IntN(40))*time.Hour)
-	c.watch()
+	c.forget()
 	c.noPayerIsRefused(t)
 }
 
-// watch forgets the payers who no longer have what they paid for.
-func (c *chaos) watch() {
+// forget forgets the payers who no longer have what they paid for.
+func (c *chaos) forget() {
 	for key := range c.payers {
 		if open, _ := c.truth(key[0], c.plan(key[1])); !open {
 			delete(c.payers, key)

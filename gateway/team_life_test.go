@@ -618,10 +618,23 @@ func TestBenefitsOfBuyerOfTeam(t *testing.T) {
 	teamLives(t, box.Options{AllowMultiple: true}, func(x *teams) {
 		sub := x.buysSeats(adaVisits(), x.team, 2)
 		x.seats(sub, grace)
+		before := must(x.box.SetProductBenefits(x.lifetime.ID, x.benefit.ID))
+		plain := must(x.box.SetProductBenefits(x.pro.ID, x.benefit.ID))
+		x.pays(x.opens(adaVisits(), before.ID), "")
+		x.later(time.Minute)
 		must(x.box.UpdateMember(x.member(x.customer(ada).ID, grace).ID, box.MemberUpdate{Role: new("owner")}))
 		x.heard()
-		x.is(ada, "suite", false, entitlement.ReasonNoSubscription)
-		plain := must(x.box.SetProductBenefits(x.pro.ID, x.benefit.ID))
+		x.is(ada, "suite", true, entitlement.ReasonPurchased)
+		mustDo(x.box.RemoveMember(x.member(x.customer(ada).ID, ada).ID))
+		x.later(time.Minute)
+		x.is(ada, "suite", true, entitlement.ReasonPurchased)
+		for _, o := range x.box.Orders(x.customer(ada).ID) {
+			if o.SubscriptionID == "" {
+				must(x.box.Refund(box.Refund{OrderID: o.ID, RevokeBenefits: true}))
+			}
+		}
+		x.later(time.Minute)
+		x.is(ada, "suite", false, entitlement.ReasonRefunded)
 		x.pays(x.opens(adaVisits(), plain.ID), "")
 		x.later(time.Minute)
 		x.is(ada, "suite", true, entitlement.ReasonActive)

@@ -25,6 +25,7 @@ type walk struct {
 	refuses bool           // webhooks fail at the first attempt
 	// syncs says that what no webhook tells is read, and that some are lost.
 	syncs bool
+	watch func() // what has just happened; nil: nobody does
 }
 
 // TestWalk lets people buy, cancel, pause, change their minds and be deleted
@@ -199,6 +200,9 @@ func (w *walk) act() {
 		if action.do(w, user) {
 			w.done[action.name]++
 			w.steps = append(w.steps, action.name+" "+user)
+			if w.watch != nil {
+				w.watch()
+			}
 		}
 	}
 }
