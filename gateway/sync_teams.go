@@ -121,7 +121,8 @@ func (g *Gateway) readMembers(ctx context.Context, client *polar.Client, custome
 // are old enough to be in every list.
 func (g *Gateway) closeGone(run *syncRun, t *team, seen seenIDs, members bool, facts *cache.Facts) error {
 	missing := func(v entitlement.Version, id string) bool {
-		return !v.AsOf.IsZero() && run.Began.Sub(v.AsOf) >= replicaLag && !seen.has(id)
+		// A member that only other objects have told of has no AsOf.
+		return run.Began.Sub(latest(v.AsOf, v.Row)) >= replicaLag && !seen.has(id)
 	}
 	seats, err := g.store.SeatsOf(t.subscription + t.order)
 	if err != nil {
