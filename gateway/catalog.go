@@ -142,14 +142,18 @@ func (g *Gateway) readCatalog(ctx context.Context, client *polar.Client) ([]Offe
 	return offers, nil
 }
 
-// askProducts reads what Polar knows of the plans' products.
+// askProducts reads what Polar knows of the plans' products. Where a plan has
+// benefits, any product can give them, and all are read.
 func (g *Gateway) askProducts(ctx context.Context, client *polar.Client) (map[string]polar.Product, error) {
 	found := make(map[string]polar.Product)
-	ids := g.productIDs()
-	if len(ids) == 0 {
+	filter, paging := polar.ProductFilter{ID: g.productIDs()}, polar.Paging{}
+	switch {
+	case g.usesBenefits():
+		filter, paging = polar.ProductFilter{}, polar.Paging{Limit: pageSize}
+	case len(filter.ID) == 0:
 		return found, nil
 	}
-	for page, err := range polar.Pages(ctx, client.ListProducts, polar.ProductFilter{ID: ids}, polar.Paging{}) {
+	for page, err := range polar.Pages(ctx, client.ListProducts, filter, paging) {
 		if err != nil {
 			return nil, err
 		}

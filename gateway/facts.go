@@ -315,7 +315,7 @@ func (r *reader) grant(g polar.BenefitGrant) error {
 // that is not the customer's.
 func isBuyer(m *polar.Member, c *polar.Nested) bool {
 	return m != nil && c != nil && m.Role == entitlement.RoleOwner &&
-		(m.ExternalID == "" || m.ExternalID == c.ExternalID) && sameEmail(m.Email, c.Email)
+		(m.ExternalID == "" || c.ExternalID == "" || m.ExternalID == c.ExternalID) && sameEmail(m.Email, c.Email)
 }
 
 func (r *reader) seat(s polar.Seat) error {

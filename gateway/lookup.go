@@ -290,6 +290,9 @@ func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doub
 			read(polar.SubscriptionFilter{Metadata: marked}, polar.OrderFilter{Metadata: marked})
 		}
 	}
+	if why.stranger && !g.catalog.asked() {
+		group.Go(func() error { return g.readSales(inner) })
+	}
 	if why.email != "" {
 		group.Go(func() error { return g.readByEmail(inner, why.email) })
 	}

@@ -164,11 +164,29 @@ func (g *Gateway) readSeats(ctx context.Context, f polar.SeatFilter) error {
 	return g.learn(ctx, seats.AsOf, each(seats.Item.Seats, (*reader).seat)...)
 }
 
-// sellsSeats says whether a product of some plan is known to be sold by seats.
+// sellsSeats says whether something may be sold by seats: it is not so only once
+// Polar has told what there is.
 func (s *shelf) sellsSeats() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.seats
+	return s.seats || s.dead == nil
+}
+
+// asked says whether Polar has told of the plans' products.
+func (s *shelf) asked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead != nil
+}
+
+// readSales reads whether anything is sold by seats, as far as the access token
+// may.
+func (g *Gateway) readSales(ctx context.Context) error {
+	err := g.checkPlans(ctx, g.client.Prompt())
+	if errors.Is(err, polar.ErrScope) {
+		return nil
+	}
+	return err
 }
 
 // bySeats says whether a product is sold by seats.

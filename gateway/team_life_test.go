@@ -54,11 +54,13 @@ func teamLives(t *testing.T, o box.Options, live func(*teams), change ...func(*C
 	t.Run("webhooks", func(t *testing.T) {
 		x := newTeams(t, o, change...)
 		x.connect()
+		x.sync() // until then strangers can be members
 		live(x)
 	})
 	t.Run("shuffled webhooks", func(t *testing.T) {
 		x := newTeams(t, o, change...)
 		x.connect()
+		x.sync()
 		x.box.SetNetwork(box.Network{Double: true, Shuffle: true, Delay: 10 * time.Second})
 		live(x)
 	})

@@ -45,9 +45,6 @@ func (x *teams) seatsQuietly(sub, user string) {
 func TestStrangerOfTeam(t *testing.T) {
 	x := newTeams(t, box.Options{})
 	x.sellsTeams(2, 2)
-	if err := x.g.checkPlans(t.Context(), x.g.client); err != nil { // as at the start
-		t.Fatal(err)
-	}
 	for range 3 { // also when the look-up's answer is remembered
 		x.confirms("usr_t1_1", "team", false, entitlement.ReasonUnavailable)
 		x.confirms("usr_nobody", "team", false, entitlement.ReasonUnavailable)
@@ -60,6 +57,15 @@ func TestStrangerOfTeam(t *testing.T) {
 	}
 	x.confirms("usr_t1_1", "team", true, entitlement.ReasonActive)
 	x.confirms("usr_nobody", "team", false, entitlement.ReasonNoSubscription)
+}
+
+// The same where the team's product is of no plan, and its benefit is.
+func TestStrangerWithBenefitOfTeam(t *testing.T) {
+	x := newTeams(t, box.Options{}, func(c *Config) { c.Plans = c.Plans[len(c.Plans)-1:] })
+	x.sellsTeams(1, 1)
+	x.confirms("usr_t0_0", "suite", false, entitlement.ReasonUnavailable)
+	x.sync()
+	x.confirms("usr_t0_0", "suite", true, entitlement.ReasonActive)
 }
 
 // An interruption among the teams: the next start goes on with the team that

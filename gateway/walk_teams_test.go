@@ -58,7 +58,7 @@ var moreActions = []action{
 	{name: "buy for nothing", do: (*walk).buyForNothing},
 	{name: "assign a seat", do: onTeam((*walk).assign)},
 	{name: "assign another seat", do: onTeam((*walk).assign)},
-	{name: "claim a seat", do: onTeam((*walk).claim)},
+	{name: "claim a seat", do: onCustomer((*walk).claim)},
 	{name: "revoke a seat", do: onTeam(func(w *walk, parent, _ string) error {
 		seats := w.box.Seats(parent)
 		if len(seats) == 0 {
@@ -187,7 +187,7 @@ func (w *walk) assign(parent, customer string) error {
 	if err != nil {
 		return err
 	}
-	a := box.SeatAssignment{OrderID: parent, MemberID: m.ID, Immediate: w.rng.IntN(3) > 0}
+	a := box.SeatAssignment{OrderID: parent, MemberID: m.ID, Immediate: w.rng.IntN(2) == 0}
 	if _, ok := w.box.Subscription(parent); ok {
 		a.SubscriptionID, a.OrderID = parent, ""
 	}
@@ -202,14 +202,17 @@ func (w *walk) assign(parent, customer string) error {
 	return nil
 }
 
-func (w *walk) claim(parent, _ string) error {
-	for _, s := range w.box.Seats(parent) {
-		if token, ok := w.box.Invitation(s.ID); ok {
-			seat, err := w.box.ClaimSeat(token)
-			if err == nil {
-				w.holders[seat.ID] = seat.MemberID
+func (w *walk) claim(customer string) error {
+	for _, parent := range w.teamsOf(customer) {
+		for _, s := range w.box.Seats(parent) {
+			token, ok := w.box.Invitation(s.ID)
+			if !ok {
+				continue
 			}
-			return err
+			if seat, err := w.box.ClaimSeat(token); err == nil {
+				w.holders[seat.ID] = seat.MemberID
+				return nil
+			}
 		}
 	}
 	return errNotNow

@@ -34,7 +34,7 @@ type walk struct {
 // What only a sync can tell, lost webhooks and disputes, is not here.
 func TestWalk(t *testing.T) {
 	const walks = 12
-	steps := 60
+	steps := 55
 	if testing.Short() {
 		steps = 20
 	}
