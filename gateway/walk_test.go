@@ -185,7 +185,11 @@ func (w *walk) step() {
 func (w *walk) act() {
 	// Much happens to one person at once, so that old news can come after new.
 	focus := w.users[w.rng.IntN(len(w.users))]
-	for range 1 + w.rng.IntN(12) {
+	most := 12
+	if w.syncs {
+		most = 9 // there are more walks, and a sync mends many things at once
+	}
+	for range 1 + w.rng.IntN(most) {
 		action := actions[w.rng.IntN(len(actions))]
 		if w.refuses && (action.name == "days" || action.name == "hours") {
 			continue // ten attempts, and the event is lost
