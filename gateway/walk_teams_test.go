@@ -20,7 +20,7 @@ type people struct {
 	// holders are the members who claimed each seat last. The box forgets them
 	// with a seat that is revoked, as Polar does.
 	holders map[string]string
-	passes  []pass
+	given   []pass
 }
 
 // pass is one that the operator has given.
@@ -109,16 +109,16 @@ var moreActions = []action{
 	{name: "give a pass", do: func(w *walk, _ string) bool {
 		plan := w.g.plans[w.rng.IntN(len(w.g.plans))].Name
 		given, err := w.g.GivePass(w.t.Context(), w.somebody(), plan, w.g.Now().Add(time.Duration(1+w.rng.IntN(20))*day), "")
-		w.passes = append(w.passes, pass{Pass: given})
+		w.given = append(w.given, pass{Pass: given})
 		return err == nil
 	}},
 	{name: "revoke a pass", do: func(w *walk, _ string) bool {
-		i := slices.IndexFunc(w.passes, func(p pass) bool { return !p.revoked })
+		i := slices.IndexFunc(w.given, func(p pass) bool { return !p.revoked })
 		if i < 0 {
 			return false
 		}
-		w.passes[i].revoked = true
-		return w.g.RevokePass(w.t.Context(), w.passes[i].User, w.passes[i].ID) == nil
+		w.given[i].revoked = true
+		return w.g.RevokePass(w.t.Context(), w.given[i].User, w.given[i].ID) == nil
 	}},
 }
 
@@ -275,8 +275,8 @@ func (w *walk) untellable(p *entitlement.Plan) bool {
 
 // passed is the truth about the operator's passes.
 func (w *walk) passed(user string, p *entitlement.Plan) (open bool, why string) {
-	for i := range w.passes {
-		if x := &w.passes[i]; x.User == user && x.Plan == p.Name && !x.revoked {
+	for i := range w.given {
+		if x := &w.given[i]; x.User == user && x.Plan == p.Name && !x.revoked {
 			why += fmt.Sprintf(" pass until %s;", x.Until.Format(time.RFC3339))
 			open = open || w.box.Now().Before(x.Until)
 		}
