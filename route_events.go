@@ -174,8 +174,7 @@ type entitlementsView struct {
 
 func viewEntitlements(user string, a *entitlement.Account, rules *entitlement.Rules, now time.Time) *entitlementsView {
 	view := &entitlementsView{User: user, Plans: make(map[string]accessView, len(rules.Plans)), Products: []string{}, Benefits: []string{}}
-	for i := range rules.Plans {
-		d := entitlement.Decide(a, rules.Only(i), rules, now)
+	for i, d := range entitlement.DecideEach(a, rules, now) {
 		view.Plans[rules.Plans[i].Name] = viewAccess(&d)
 		if d.Allowed && !d.Until.IsZero() {
 			view.boundaries = append(view.boundaries, d.Until)

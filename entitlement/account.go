@@ -49,14 +49,15 @@ type Account struct {
 	orders        []orderNotes
 	grants        []childNotes
 	seats         []childNotes
+	listed        [lists][]listed
 }
 
 type subscriptionNotes struct {
 	foreign         bool // somebody else's, behind a seat
 	customerDeleted time.Time
 	disputed        bool      // a refund under it belongs to a dispute
-	grantsLive      bool      // something that it gave is live at Polar
-	grantsRevokedAt time.Time // the last time that Polar took something back
+	givesLive       bool      // something that it gave is live at Polar
+	revokedAt       time.Time // the last time that Polar took something back
 }
 
 type orderNotes struct {
@@ -92,6 +93,7 @@ func NewAccount(user string, f Facts) *Account {
 	a.noteGrants()
 	a.noteSeats()
 	a.noteRefunds()
+	a.list()
 	return a
 }
 
@@ -140,24 +142,13 @@ func (a *Account) noteOrders() {
 	}
 }
 
-// noteGrants links each grant to its parent, and tells each subscription what
-// Polar has done with what it gave.
+// noteGrants links each grant to its parent.
 func (a *Account) noteGrants() {
 	a.grants = make([]childNotes, len(a.Grants))
 	for i := range a.Grants {
 		g := &a.Grants[i]
 		a.grants[i] = a.child(g.CustomerID, g.MemberID, g.SubscriptionID, g.OrderID)
-		n := &a.grants[i]
-		if n.subscription < 0 {
-			continue
-		}
-		parent := &a.subscriptions[n.subscription]
-		if g.Granted && !g.Revoked {
-			parent.grantsLive = true
-		}
-		if g.Revoked && later(g.RevokedAt, parent.grantsRevokedAt) {
-			parent.grantsRevokedAt = g.RevokedAt
-		}
+		a.noteGiven(&a.grants[i], g.Granted && !g.Revoked, g.Revoked, g.RevokedAt)
 	}
 }
 
@@ -166,6 +157,19 @@ func (a *Account) noteSeats() {
 	for i := range a.Seats {
 		s := &a.Seats[i]
 		a.seats[i] = a.child("", s.MemberID, s.SubscriptionID, s.OrderID)
+		a.noteGiven(&a.seats[i], s.Claimed, s.Revoked, s.RevokedAt)
+	}
+}
+
+// noteGiven tells a subscription what Polar has done with a grant or seat.
+func (a *Account) noteGiven(n *childNotes, live, revoked bool, at time.Time) {
+	if n.subscription < 0 {
+		return
+	}
+	parent := &a.subscriptions[n.subscription]
+	parent.givesLive = parent.givesLive || live
+	if revoked && later(at, parent.revokedAt) {
+		parent.revokedAt = at
 	}
 }
 

@@ -38,7 +38,8 @@ func (a *Account) boundaries(i int, r *Rules) []time.Time {
 			all = append(all, s.TrialEnd.Add(renewal))
 		}
 		if s.Status == StatusPastDue {
-			w := pastDueWay(s, &a.subscriptions[i], &r.Plans[n].Grace, s.PeriodStart)
+			var w way
+			w.pastDue(s, &a.subscriptions[i], &r.Plans[n].Grace, s.PeriodStart)
 			all = append(all, w.until)
 		}
 	}

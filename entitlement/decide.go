@@ -32,44 +32,67 @@ type Decision struct {
 // The first plan that opens wins, in the configuration's order, and within it
 // the way that lasts longest.
 func Decide(a *Account, q Requirement, r *Rules, now time.Time) Decision {
-	told := way{reason: ReasonNoSubscription, status: statusNone}
-	toldPlan := -1
+	c := newContest()
+	var told *Plan
 	sells := false // something that would open a required plan
 	for i := range r.Plans {
 		if !q.includes(i) {
 			continue
 		}
-		best := a.best(&r.Plans[i], r, now)
-		if best.open {
-			return best.decision(&r.Plans[i], true)
+		p := &r.Plans[i]
+		if a.compete(&c, p, r, now) {
+			told = p
 		}
-		sells = sells || len(r.Plans[i].Products) > 0
-		if best.tellsMoreThan(&told) {
-			told, toldPlan = best, i
+		if c.best.open {
+			return c.best.decision(p, true)
+		}
+		sells = sells || len(p.Products) > 0
+	}
+	if c.best.yields() {
+		for i := range r.Plans {
+			if q.includes(i) {
+				continue
+			}
+			if other := a.best(&r.Plans[i], r, now); other.open {
+				return other.elsewhere(sells)
+			}
 		}
 	}
-	if told.class() < classOther {
-		if other, ok := a.openElsewhere(q, r, now); ok {
-			told, toldPlan = other, -1
-		}
-	}
-	if toldPlan < 0 {
-		return told.decision(nil, sells)
-	}
-	return told.decision(&r.Plans[toldPlan], sells)
+	return c.best.decision(told, sells)
 }
 
-// openElsewhere looks for something open that is not of a required plan.
-func (a *Account) openElsewhere(q Requirement, r *Rules, now time.Time) (way, bool) {
-	for i := range r.Plans {
-		if q.includes(i) {
-			continue
-		}
-		if w := a.best(&r.Plans[i], r, now); w.open {
-			return way{reason: ReasonPlanRequired, status: w.status, subscribed: w.subscribed}, true
+// DecideEach is Decide for each plan of the rules alone.
+func DecideEach(a *Account, r *Rules, now time.Time) []Decision {
+	best := make([]way, len(r.Plans))
+	for i := range best {
+		best[i] = a.best(&r.Plans[i], r, now)
+	}
+	// What is open in the first plan that opens is open elsewhere for all others.
+	open := slices.IndexFunc(best, func(w way) bool { return w.open })
+	all := make([]Decision, len(best))
+	for i := range all {
+		w, p := &best[i], &r.Plans[i]
+		sells := len(p.Products) > 0
+		switch {
+		case !w.open && open >= 0 && w.yields():
+			all[i] = best[open].elsewhere(sells)
+		case !w.held:
+			all[i] = w.decision(nil, sells)
+		default:
+			all[i] = w.decision(p, sells)
 		}
 	}
-	return way{}, false
+	return all
+}
+
+// yields says whether something that is open elsewhere is told instead of w.
+func (w *way) yields() bool { return w.class() < classOther }
+
+// elsewhere is the refusal of those who have w open, but nothing that is
+// required.
+func (w *way) elsewhere(sells bool) Decision {
+	other := way{reason: ReasonPlanRequired, status: w.status, subscribed: w.subscribed}
+	return other.decision(nil, sells)
 }
 
 // Opens says whether the account opens the plan at one index of the rules now.
@@ -82,60 +105,71 @@ func (a *Account) Opens(plan int, r *Rules, now time.Time) bool {
 // whose refusal tells most. Equal ways fall to the earlier row of the table in
 // the design: subscriptions by status, then orders, grants, seats and passes.
 func (a *Account) best(p *Plan, r *Rules, now time.Time) way {
-	return a.compare(p, r, now, nil)
+	c := newContest()
+	a.compete(&c, p, r, now)
+	return c.best
 }
 
 // contest is a comparison of ways.
 type contest struct {
-	best way
-	// told of each way, and whether it is the best so far. nil: nobody.
+	best  way
+	class class // of the best
+	// told of each way, and whether it is the best so far. nil: nobody, and what
+	// cannot lead is left out.
 	told func(k Kind, i int, w way, leads bool)
 }
 
-func (c *contest) enter(k Kind, i int, w *way) {
-	leads := w.beats(&c.best)
+func newContest() contest {
+	return contest{best: way{reason: ReasonNoSubscription, status: statusNone}}
+}
+
+func (c *contest) enter(k Kind, i int, w *way) (leads bool) {
+	class := classNone
+	if !w.open {
+		class = w.class()
+	}
+	leads = w.beats(&c.best, class, c.class)
 	if leads {
-		c.best = *w
+		c.best, c.class = *w, class
 	}
 	if c.told != nil {
 		c.told(k, i, *w, leads)
 	}
+	return leads
 }
 
-// compare finds the best way, and tells what it compares.
-func (a *Account) compare(p *Plan, r *Rules, now time.Time, told func(k Kind, i int, w way, leads bool)) way {
-	c := contest{best: way{reason: ReasonNoSubscription, status: statusNone}, told: told}
-	for i := range a.Subscriptions {
-		if slices.Contains(p.Products, a.Subscriptions[i].ProductID) {
-			w := a.subscriptionWay(i, &p.Grace, r, now)
-			c.enter(KindSubscription, i, &w)
+// compete enters all ways into one plan, and says whether one of them has come
+// to lead.
+func (a *Account) compete(c *contest, p *Plan, r *Rules, now time.Time) (led bool) {
+	var w way
+	for k := range a.listed {
+		if len(a.listed[k]) == 0 {
+			continue
 		}
-	}
-	for i := range a.Orders {
-		if slices.Contains(p.Products, a.Orders[i].ProductID) {
-			w := a.orderWay(i)
-			c.enter(KindOrder, i, &w)
+		items := p.Products
+		if k == listGrants {
+			items = p.Benefits
 		}
-	}
-	for i := range a.Grants {
-		if slices.Contains(p.Benefits, a.Grants[i].BenefitID) {
-			w := a.grantWay(i, &p.Grace, r, now)
-			c.enter(KindGrant, i, &w)
-		}
-	}
-	for i := range a.Seats {
-		if slices.Contains(p.Products, a.seatProduct(i)) {
-			w := a.seatWay(i, &p.Grace, r, now)
-			c.enter(KindSeat, i, &w)
+		for _, item := range items {
+			list := of(a.listed[k], item)
+			for n := 0; n < len(list); n++ {
+				f := &list[n]
+				if c.best.held && c.told == nil && !f.bound.canBeat(&c.best, c.class, &p.Grace, r, now) {
+					n += f.less
+					continue
+				}
+				a.way(&w, k, f.index, &p.Grace, r, now)
+				led = c.enter(listKinds[k], f.index, &w) || led
+			}
 		}
 	}
 	for i := range a.Passes {
 		if a.Passes[i].Plan == p.Name {
-			w := passWay(&a.Passes[i], now)
-			c.enter(KindPass, i, &w)
+			passWay(&w, &a.Passes[i], now)
+			led = c.enter(KindPass, i, &w) || led
 		}
 	}
-	return c.best
+	return led
 }
 
 // seatProduct is the product that a seat is of, empty if nobody knows.

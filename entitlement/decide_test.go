@@ -145,6 +145,8 @@ func facts(things ...any) ent.Facts {
 			f.Grants = append(f.Grants, x)
 		case ent.Refund:
 			f.Refunds = append(f.Refunds, x)
+		case ent.Seat:
+			f.Seats = append(f.Seats, x)
 		case ent.Pass:
 			f.Passes = append(f.Passes, x)
 		case ent.HeldCustomer:
@@ -191,6 +193,7 @@ var answers = map[ent.Reason]struct {
 	ent.ReasonRefunded:        {402, ent.StepCheckout},
 	ent.ReasonDisputed:        {403, ent.StepContact},
 	ent.ReasonBenefitRevoked:  {402, ent.StepCheckout},
+	ent.ReasonSeatRevoked:     {403, ent.StepContact},
 	ent.ReasonPassExpired:     {402, ent.StepCheckout},
 	ent.ReasonCustomerDeleted: {403, ent.StepContact},
 	ent.ReasonNoSubscription:  {402, ent.StepCheckout},
@@ -1084,6 +1087,7 @@ func TestEveryReason(t *testing.T) {
 		{"no_subscription", start, nil},
 		{"plan_required", start, []any{order("paid", func(o *ent.Order) { o.ProductID = prodTeam })}},
 		{"unavailable", end.Add(9 * day), []any{sub("active")}},
+		{"seat_revoked", end.Add(-day), []any{sub("active", subSeats), seat(seatRevoked(start))}},
 	} {
 		d := ent.Decide(ent.NewAccount("ann", facts(c.things...)), require(t, r, "pro"), r, c.now)
 		answer, refused := answers[c.want]

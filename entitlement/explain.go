@@ -97,13 +97,19 @@ func Explain(a *Account, q Requirement, r *Rules, links []string, now time.Time)
 		var plan PlanExplanation
 		best := -1
 		x := explainer{a: a, r: r, plan: &r.Plans[i], links: links, now: now}
-		a.compare(x.plan, r, now, func(k Kind, n int, w way, leads bool) {
-			seen[fact{k, n}] = true
+		c := newContest()
+		here := make(map[fact]bool)
+		c.told = func(k Kind, n int, w way, leads bool) {
+			if here[fact{k, n}] {
+				return // the plan names its item twice
+			}
+			seen[fact{k, n}], here[fact{k, n}] = true, true
 			if leads {
 				best = len(plan.Facts)
 			}
 			plan.Facts = append(plan.Facts, x.weigh(fact{k, n}, w))
-		})
+		}
+		a.compete(&c, x.plan, r, now)
 		if !q.includes(i) {
 			continue
 		}
@@ -183,7 +189,7 @@ func (x *explainer) weigh(f fact, w way) Weighed {
 		if !w.open || w.until.IsZero() {
 			break
 		}
-		w = x.way(f, w.until)
+		x.way(&w, f, w.until)
 	}
 	if now := &v.Course[0]; now.Reason == ReasonSeatRevoked {
 		v.Advice = adviceAssign
@@ -195,19 +201,13 @@ func (x *explainer) weigh(f fact, w way) Weighed {
 // revokes all seats when a payment fails, and gives none back when it is made.
 const adviceAssign = "assign again: Polar does not give a revoked seat back, also not after a failed payment was made"
 
-// way is what the fact opens at some moment.
-func (x *explainer) way(f fact, at time.Time) way {
-	switch f.kind {
-	case KindSubscription:
-		return x.a.subscriptionWay(f.index, &x.plan.Grace, x.r, at)
-	case KindOrder:
-		return x.a.orderWay(f.index)
-	case KindGrant:
-		return x.a.grantWay(f.index, &x.plan.Grace, x.r, at)
-	case KindSeat:
-		return x.a.seatWay(f.index, &x.plan.Grace, x.r, at)
+// way is what a fact opens at some moment.
+func (x *explainer) way(w *way, f fact, at time.Time) {
+	if f.kind == KindPass {
+		passWay(w, &x.a.Passes[f.index], at)
+		return
 	}
-	return passWay(&x.a.Passes[f.index], at)
+	x.a.way(w, slices.Index(listKinds[:], f.kind), f.index, &x.plan.Grace, x.r, at)
 }
 
 // describe says what a fact is.
@@ -356,7 +356,7 @@ func boundaryTimes(s *Subscription, notes *subscriptionNotes, reason Reason) []n
 			{"ends_at", s.EndsAt},
 			{"past_due_at", s.PastDueAt},
 			{"current_period_start", s.PeriodStart},
-			{"revoked_at of its benefits", notes.grantsRevokedAt},
+			{"revoked_at of what it gave", notes.revokedAt},
 		}
 	case ReasonPaused:
 		if s.Status == StatusPaused {

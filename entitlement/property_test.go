@@ -84,7 +84,7 @@ func drawFacts(t *rapid.T) ent.Facts {
 	for i := range rapid.IntRange(0, 4).Draw(t, "grants") {
 		g := ent.Grant{
 			ID: fmt.Sprint("gr", i), CustomerID: rapid.SampledFrom(customers).Draw(t, "customer"),
-			BenefitID: rapid.SampledFrom(benefits).Draw(t, "benefit"), ForMember: seldom(t, "member's"),
+			BenefitID: rapid.SampledFrom(benefits).Draw(t, "benefit"),
 		}
 		switch rapid.IntRange(0, 3).Draw(t, "parent") {
 		case 0:
@@ -100,6 +100,7 @@ func drawFacts(t *rapid.T) ent.Facts {
 		}
 		f.Grants = append(f.Grants, g)
 	}
+	drawTeam(t, &f)
 	for i := range rapid.IntRange(0, 2).Draw(t, "refunds") {
 		r := ent.Refund{
 			Version: ent.Version{Row: drawTime(t, "refunded")}, ID: fmt.Sprint("ref", i), CustomerID: "cus",
@@ -123,11 +124,53 @@ func drawFacts(t *rapid.T) ent.Facts {
 	return f
 }
 
+// drawTeam makes the user a member of customers, with seats and grants, and some
+// of what the account holds somebody else's.
+func drawTeam(t *rapid.T, f *ent.Facts) {
+	for i := range rapid.IntRange(0, 2).Draw(t, "members") {
+		f.Members = append(f.Members, ent.Member{
+			ID: fmt.Sprint("mem", i), CustomerID: rapid.SampledFrom(customers).Draw(t, "customer"), Deleted: seldom(t, "deleted"),
+		})
+	}
+	member := func() string { return fmt.Sprint("mem", rapid.IntRange(0, 2).Draw(t, "member")) }
+	for i := range rapid.IntRange(0, 4).Draw(t, "seats") {
+		s := ent.Seat{ID: fmt.Sprint("seat", i), MemberID: member()}
+		if rapid.IntRange(0, 2).Draw(t, "parent") == 0 {
+			s.OrderID = fmt.Sprint("ord", rapid.IntRange(0, 3).Draw(t, "order"))
+		} else {
+			s.SubscriptionID = fmt.Sprint("sub", rapid.IntRange(0, 4).Draw(t, "subscription"))
+		}
+		switch rapid.IntRange(0, 4).Draw(t, "seat state") {
+		case 0, 1:
+			s.Claimed = true
+		case 2, 3:
+			s.Revoked, s.RevokedAt = true, drawTime(t, "revoked")
+		}
+		f.Seats = append(f.Seats, s)
+	}
+	for i := range f.Grants {
+		if seldom(t, "a member's") {
+			f.Grants[i].MemberID, f.Grants[i].ForMember = member(), true
+		}
+	}
+	for i := range f.Subscriptions {
+		if seldom(t, "foreign") {
+			f.Foreign = append(f.Foreign, f.Subscriptions[i].ID)
+		}
+	}
+	for i := range f.Orders {
+		if seldom(t, "foreign") {
+			f.Foreign = append(f.Foreign, f.Orders[i].ID)
+		}
+	}
+}
+
 func clone(f ent.Facts) ent.Facts {
 	return ent.Facts{
 		Customers: slices.Clone(f.Customers), Subscriptions: slices.Clone(f.Subscriptions),
 		Orders: slices.Clone(f.Orders), Grants: slices.Clone(f.Grants),
 		Refunds: slices.Clone(f.Refunds), Passes: slices.Clone(f.Passes),
+		Seats: slices.Clone(f.Seats), Members: slices.Clone(f.Members), Foreign: slices.Clone(f.Foreign),
 	}
 }
 
@@ -177,6 +220,9 @@ func TestPropertyOrderOfFacts(t *testing.T) {
 			Grants:        rapid.Permutation(f.Grants).Draw(t, "grants"),
 			Refunds:       rapid.Permutation(f.Refunds).Draw(t, "refunds"),
 			Passes:        rapid.Permutation(f.Passes).Draw(t, "passes"),
+			Seats:         rapid.Permutation(f.Seats).Draw(t, "seats"),
+			Members:       rapid.Permutation(f.Members).Draw(t, "members"),
+			Foreign:       rapid.Permutation(f.Foreign).Draw(t, "foreign"),
 		}
 		if got := ent.Decide(account(g), q, r, now); got != want {
 			t.Fatalf("\n got %+v\nwant %+v", got, want)
@@ -475,6 +521,68 @@ func TestPropertyViews(t *testing.T) {
 	})
 }
 
+// TestPropertyDecideEach: all plans at once are each of them alone.
+func TestPropertyDecideEach(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f, r := drawFacts(t), drawRules(t)
+		a, now := account(f), drawNow(t)
+		all := ent.DecideEach(a, r, now)
+		if len(all) != len(r.Plans) {
+			t.Fatalf("%d decisions", len(all))
+		}
+		for i := range r.Plans {
+			if want := ent.Decide(a, r.Only(i), r, now); all[i] != want {
+				t.Fatalf("%s:\n got %+v\nwant %+v", r.Plans[i].Name, all[i], want)
+			}
+			if all[i].Allowed != a.Opens(i, r, now) {
+				t.Fatalf("%s: %+v, Opens says otherwise", r.Plans[i].Name, all[i])
+			}
+		}
+	})
+}
+
+// TestPropertyForeign: what others have bought is nobody's to see or act upon
+// but theirs, and takes nothing from what the user has.
+func TestPropertyForeign(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f, r := drawFacts(t), drawRules(t)
+		a, now := account(f), drawNow(t)
+		if s, _, ok := a.Current(r, now); ok && slices.Contains(f.Foreign, s.ID) {
+			t.Fatalf("%s is current", s.ID)
+		}
+		for _, id := range f.Foreign {
+			if _, _, ok := a.CurrentByID(id, r, now); ok {
+				t.Fatalf("%s is current by its id", id)
+			}
+		}
+		for s := range a.CurrentSubscriptions() {
+			if slices.Contains(f.Foreign, s.ID) {
+				t.Fatalf("%s is among the current", s.ID)
+			}
+		}
+		if s := a.Upgradable(f.Foreign); s != nil {
+			t.Fatalf("%s is upgradable", s.ID)
+		}
+		e := ent.Explain(a, ent.Requirement{}, r, nil, now)
+		for _, p := range e.Plans {
+			for _, w := range p.Facts {
+				if (w.Kind == ent.KindSubscription || w.Kind == ent.KindOrder) && slices.Contains(f.Foreign, w.ID) {
+					t.Fatalf("explained: %+v", w)
+				}
+			}
+		}
+		own := clone(f)
+		own.Foreign = nil
+		own.Subscriptions = slices.DeleteFunc(own.Subscriptions, func(s ent.Subscription) bool { return slices.Contains(f.Foreign, s.ID) })
+		own.Orders = slices.DeleteFunc(own.Orders, func(o ent.Order) bool { return slices.Contains(f.Foreign, o.ID) })
+		own.Grants = slices.DeleteFunc(own.Grants, func(g ent.Grant) bool { return slices.Contains(f.Foreign, g.SubscriptionID+g.OrderID) })
+		own.Seats = slices.DeleteFunc(own.Seats, func(s ent.Seat) bool { return slices.Contains(f.Foreign, s.SubscriptionID+s.OrderID) })
+		if before, after := ent.Decide(account(own), ent.Requirement{}, r, now), ent.Decide(a, ent.Requirement{}, r, now); before.Allowed && !after.Allowed {
+			t.Fatalf("%+v\nbecame %+v", before, after)
+		}
+	})
+}
+
 func TestDecideDoesNotAllocate(t *testing.T) {
 	r := twoPlans()
 	confirming(r, never)
@@ -482,6 +590,8 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		"typical": typical(),
 		"nothing": ent.NewAccount("ann", ent.Facts{}),
 		"many":    ent.NewAccount("ann", many()),
+		"mixed":   ent.NewAccount("ann", mixed()),
+		"team":    ent.NewAccount("ann", team(sub("past_due", subSeats), seat(seatRevoked(start)), grant(ofSub("sub"), ofMember))),
 		"passes":  ent.NewAccount("ann", facts(pass(start), order("refunded"), sub("hibernating"), grant(ofOrder("ord")))),
 	} {
 		for _, plans := range [][]string{nil, {"pro"}, {"team"}} {

@@ -160,26 +160,30 @@ func (a *Account) holdsProduct(id string, r *Rules, now time.Time) (least holdin
 }
 
 // holdsPlan says whether a plan is open already by something that goes on, or
-// by a pass or somebody else's seat that nothing outlasts. What is over and lives on by grace, and what
-// the product would upgrade, are no reason not to buy.
+// by a pass or somebody else's seat that nothing outlasts. What is over and lives
+// on by grace, and what the product would upgrade, are no reason not to buy.
 func (a *Account) holdsPlan(p *Plan, product string, r *Rules, now time.Time) (holding, time.Time) {
 	bought := false
-	best := a.compare(p, r, now, func(k Kind, i int, w way, _ bool) {
-		switch w.reason {
-		case ReasonActive, ReasonCanceling, ReasonPausing, ReasonTrialing, ReasonRenewalGrace,
-			ReasonPurchased, ReasonBenefit:
-			bought = bought || w.open && !w.lent && !a.upgradedBy(product, k, i)
-		}
-	})
-	switch {
+	c := newContest()
+	c.told = func(k Kind, i int, w way, _ bool) {
+		bought = bought || w.open && !w.lent && w.goesOn() && !a.upgradedBy(product, k, i)
+	}
+	a.compete(&c, p, r, now)
+	switch best := &c.best; {
 	case bought:
 		return heldBought, time.Time{}
-	case best.open && best.lent && !best.grace:
+	case best.open && best.lent && best.goesOn():
 		return heldBySeat, best.until
 	case best.open && best.reason == ReasonPass:
 		return heldByPass, best.until
 	}
 	return heldNot, time.Time{}
+}
+
+// goesOn says that an open way is neither a pass nor grace, but that in which
+// Polar may be late.
+func (w *way) goesOn() bool {
+	return w.reason != ReasonPass && (!w.grace || w.reason == ReasonRenewalGrace)
 }
 
 // upgradedBy says whether what opens a plan is a free subscription, or a

@@ -17,7 +17,7 @@ func (a *Account) Current(r *Rules, now time.Time) (s *Subscription, d Decision,
 			continue
 		}
 		w, p := a.subscriptionAlone(i, r, now)
-		if s == nil || (p != nil && plan == nil) || ((p == nil) == (plan == nil) && w.beats(&best)) {
+		if s == nil || (p != nil && plan == nil) || ((p == nil) == (plan == nil) && w.beats(&best, w.class(), best.class())) {
 			s, best, plan = &a.Subscriptions[i], w, p
 		}
 	}
@@ -151,14 +151,14 @@ func (a *Account) RunningSubscriptions() iter.Seq[*Subscription] {
 
 // subscriptionAlone is the way of one subscription in the first plan that
 // sells its product.
-func (a *Account) subscriptionAlone(i int, r *Rules, now time.Time) (way, *Plan) {
+func (a *Account) subscriptionAlone(i int, r *Rules, now time.Time) (w way, p *Plan) {
 	s := &a.Subscriptions[i]
 	for n := range r.Plans {
 		p := &r.Plans[n]
 		if !slices.Contains(p.Products, s.ProductID) {
 			continue
 		}
-		w := a.subscriptionWay(i, &p.Grace, r, now)
+		a.subscriptionWay(&w, i, &p.Grace, r, now)
 		if !w.held { // seats: nothing for the buyer by itself
 			w = way{reason: ReasonNoSubscription, status: string(s.Status)}
 		}
@@ -173,12 +173,12 @@ func (a *Account) Open(r *Rules, now time.Time) (products, benefits []string) {
 	for n := range r.Plans {
 		p := &r.Plans[n]
 		for _, id := range p.Products {
-			if a.productOpen(id, p, r, now) && !slices.Contains(products, id) {
+			if a.itemOpen(id, p, r, now, listSubscriptions, listOrders, listSeats) && !slices.Contains(products, id) {
 				products = append(products, id)
 			}
 		}
 		for _, id := range p.Benefits {
-			if a.benefitOpen(id, p, r, now) && !slices.Contains(benefits, id) {
+			if a.itemOpen(id, p, r, now, listGrants) && !slices.Contains(benefits, id) {
 				benefits = append(benefits, id)
 			}
 		}
@@ -186,41 +186,14 @@ func (a *Account) Open(r *Rules, now time.Time) (products, benefits []string) {
 	return products, benefits
 }
 
-func (a *Account) productOpen(id string, p *Plan, r *Rules, now time.Time) bool {
-	for i := range a.Subscriptions {
-		if a.Subscriptions[i].ProductID != id {
-			continue
-		}
-		if w := a.subscriptionWay(i, &p.Grace, r, now); w.open {
-			return true
-		}
-	}
-	for i := range a.Orders {
-		if a.Orders[i].ProductID != id {
-			continue
-		}
-		if w := a.orderWay(i); w.open {
-			return true
-		}
-	}
-	for i := range a.Seats {
-		if a.seatProduct(i) != id {
-			continue
-		}
-		if w := a.seatWay(i, &p.Grace, r, now); w.open {
-			return true
-		}
-	}
-	return false
-}
-
-func (a *Account) benefitOpen(id string, p *Plan, r *Rules, now time.Time) bool {
-	for i := range a.Grants {
-		if a.Grants[i].BenefitID != id {
-			continue
-		}
-		if w := a.grantWay(i, &p.Grace, r, now); w.open {
-			return true
+// itemOpen says whether one of the listed facts of an item is open in a plan.
+func (a *Account) itemOpen(item string, p *Plan, r *Rules, now time.Time, lists ...int) bool {
+	var w way
+	for _, list := range lists {
+		for _, f := range of(a.listed[list], item) {
+			if a.way(&w, list, f.index, &p.Grace, r, now); w.open {
+				return true
+			}
 		}
 	}
 	return false

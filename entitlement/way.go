@@ -72,8 +72,9 @@ func (w *way) class() class {
 }
 
 // beats says whether w decides rather than v: open before closed, the longer
-// before the shorter, and among closed ways the one that tells more.
-func (w *way) beats(v *way) bool {
+// before the shorter, and among closed ways the one that tells more. wc and vc
+// are their classes.
+func (w *way) beats(v *way, wc, vc class) bool {
 	switch {
 	case !w.held:
 		return false
@@ -82,7 +83,7 @@ func (w *way) beats(v *way) bool {
 	case w.open != v.open:
 		return w.open
 	case !w.open:
-		return w.tellsMoreThan(v)
+		return w.tellsMoreThan(v, wc, vc)
 	case w.forever != v.forever:
 		return w.forever
 	case !w.forever && !w.lasts.Equal(v.lasts):
@@ -91,9 +92,9 @@ func (w *way) beats(v *way) bool {
 	return w.rank < v.rank
 }
 
-func (w *way) tellsMoreThan(v *way) bool {
-	if c, d := w.class(), v.class(); c != d {
-		return c > d
+func (w *way) tellsMoreThan(v *way, wc, vc class) bool {
+	if wc != vc {
+		return wc > vc
 	}
 	if !w.until.Equal(v.until) {
 		return w.until.After(v.until)
@@ -117,118 +118,145 @@ const (
 	rankPass
 )
 
-// ending is a way that is open until end and refused with the second reason
+// ending makes a way that is open until end and refused with the second reason
 // from then on.
-func ending(status Status, rank int8, end, now time.Time, while, after Reason) way {
-	w := way{held: true, subscribed: true, status: string(status), rank: rank, until: end, lasts: end}
+func (w *way) ending(status Status, rank int8, end, now time.Time, while, after Reason) {
+	*w = way{held: true, subscribed: true, status: string(status), rank: rank, until: end, lasts: end}
 	if now.Before(end) {
 		w.open, w.reason = true, while
 	} else {
 		w.reason = after
 	}
-	return w
 }
 
 // inGrace is an ending that is nothing but grace.
-func inGrace(status Status, rank int8, end, now time.Time, while, after Reason) way {
-	w := ending(status, rank, end, now, while, after)
+func (w *way) inGrace(status Status, rank int8, end, now time.Time, while, after Reason) {
+	w.ending(status, rank, end, now, while, after)
 	w.grace = w.open
-	return w
+}
+
+func (w *way) closed(status string, reason Reason, at time.Time) {
+	*w = way{held: true, status: status, reason: reason, until: at, rank: rankClosed}
+}
+
+// way is what a listed fact opens in a plan with the given grace. Like all that make
+// a way it fills one that is there: a big account has hundreds to compare.
+func (a *Account) way(w *way, list, i int, g *Grace, r *Rules, now time.Time) {
+	switch list {
+	case listSubscriptions:
+		a.subscriptionWay(w, i, g, r, now)
+	case listOrders:
+		a.orderWay(w, i)
+	case listGrants:
+		a.grantWay(w, i, g, r, now)
+	case listSeats:
+		a.seatWay(w, i, g, r, now)
+	}
 }
 
 // subscriptionWay is what a subscription gives to its buyer. Seats open by being
 // claimed.
-func (a *Account) subscriptionWay(i int, g *Grace, r *Rules, now time.Time) way {
+func (a *Account) subscriptionWay(w *way, i int, g *Grace, r *Rules, now time.Time) {
 	if a.Subscriptions[i].Seats || a.subscriptions[i].foreign {
-		return way{}
+		*w = way{}
+		return
 	}
-	return a.subscriptionGives(i, g, r, now)
+	a.subscriptionGives(w, i, g, r, now)
 }
 
 // subscriptionGives is what a subscription gives to whoever it is for.
-func (a *Account) subscriptionGives(i int, g *Grace, r *Rules, now time.Time) way {
+func (a *Account) subscriptionGives(w *way, i int, g *Grace, r *Rules, now time.Time) {
 	s, notes := &a.Subscriptions[i], &a.subscriptions[i]
 	if !notes.customerDeleted.IsZero() {
-		return closed(string(s.Status), ReasonCustomerDeleted, notes.customerDeleted)
+		w.closed(string(s.Status), ReasonCustomerDeleted, notes.customerDeleted)
+		return
 	}
 	switch s.Status {
 	case StatusActive, StatusTrialing:
-		return runningWay(s, g, r, now)
+		w.running(s, g, r, now)
 	case StatusPastDue:
-		return pastDueWay(s, notes, g, now)
+		w.pastDue(s, notes, g, now)
 	case StatusUnpaid:
-		return inGrace(s.Status, rankUnpaid, s.End().Add(g.Unpaid), now, ReasonUnpaidGrace, ReasonUnpaid)
+		w.inGrace(s.Status, rankUnpaid, s.End().Add(g.Unpaid), now, ReasonUnpaidGrace, ReasonUnpaid)
 	case StatusCanceled:
 		grace := g.Canceled
 		if notes.disputed {
 			grace = 0
 		}
-		return inGrace(s.Status, rankCanceled, s.End().Add(grace), now, ReasonCanceledGrace, ReasonCanceled)
+		w.inGrace(s.Status, rankCanceled, s.End().Add(grace), now, ReasonCanceledGrace, ReasonCanceled)
 	case StatusPaused:
-		w := closed(string(s.Status), ReasonPaused, s.PausedAt)
+		w.closed(string(s.Status), ReasonPaused, s.PausedAt)
 		w.subscribed, w.live = true, true
-		return w
 	case StatusIncomplete, StatusIncompleteExpired:
-		return closed(string(s.Status), ReasonIncomplete, time.Time{})
+		w.closed(string(s.Status), ReasonIncomplete, time.Time{})
+	default:
+		w.closed(string(s.Status), ReasonUnknownStatus, time.Time{})
 	}
-	return closed(string(s.Status), ReasonUnknownStatus, time.Time{})
 }
 
-func closed(status string, reason Reason, at time.Time) way {
-	return way{held: true, status: status, reason: reason, until: at, rank: rankClosed}
-}
-
-// runningWay is that of a subscription that Polar counts as active.
-func runningWay(s *Subscription, g *Grace, r *Rules, now time.Time) way {
+// running is the way of a subscription that Polar counts as active.
+func (w *way) running(s *Subscription, g *Grace, r *Rules, now time.Time) {
 	switch {
 	case s.CancelAtPeriodEnd:
-		return ending(s.Status, rankCanceling, first(s.EndsAt, s.PeriodEnd), now, ReasonCanceling, ReasonCanceled)
+		w.ending(s.Status, rankCanceling, first(s.EndsAt, s.PeriodEnd), now, ReasonCanceling, ReasonCanceled)
+		return
 	case s.PauseAtPeriodEnd:
-		w := ending(s.Status, rankPausing, s.PeriodEnd, now, ReasonPausing, ReasonPaused)
+		w.ending(s.Status, rankPausing, s.PeriodEnd, now, ReasonPausing, ReasonPaused)
 		w.live = !w.open
-		return w
+		return
 	}
-	boundary, rank, while, after := s.PeriodEnd, rankActive, ReasonActive, ReasonPeriodEnded
+	boundary, rank, while, after := s.boundary(), rankActive, ReasonActive, ReasonPeriodEnded
 	if s.Status == StatusTrialing {
-		boundary, rank, while, after = first(s.TrialEnd, s.PeriodEnd), rankTrialing, ReasonTrialing, ReasonTrialEnded
+		rank, while, after = rankTrialing, ReasonTrialing, ReasonTrialEnded
 	}
 	graceEnd := boundary.Add(g.Renewal)
-	if !now.Before(boundary) {
-		w := inGrace(s.Status, rank, graceEnd, now, ReasonRenewalGrace, after)
-		if !w.open && r.CanConfirm && !s.Version.AsOf.After(boundary) && !r.ConfirmedAt.After(boundary) {
-			// Nobody has heard from Polar since: not confirmed is not ended.
-			w.reason, w.until = ReasonUnavailable, time.Time{}
-		}
-		return w
+	if now.Before(boundary) {
+		w.ending(s.Status, rank, boundary, now, while, after)
+		w.lasts = graceEnd
+		return
 	}
-	w := ending(s.Status, rank, boundary, now, while, after)
-	w.lasts = graceEnd
-	return w
+	w.inGrace(s.Status, rank, graceEnd, now, ReasonRenewalGrace, after)
+	if !w.open && r.CanConfirm && !s.Version.AsOf.After(boundary) && !r.ConfirmedAt.After(boundary) {
+		// Nobody has heard from Polar since: not confirmed is not ended.
+		w.reason, w.until = ReasonUnavailable, time.Time{}
+	}
 }
 
-// pastDueWay is that of a subscription whose payment failed.
-func pastDueWay(s *Subscription, notes *subscriptionNotes, g *Grace, now time.Time) way {
-	start := first(s.PastDueAt, s.PeriodStart)
-	grace := g.PastDue
-	if firstAfterTrial(s, start) {
-		grace = g.TrialPastDue
+// boundary is when Polar renews a subscription.
+func (s *Subscription) boundary() time.Time {
+	if s.Status == StatusTrialing && !s.TrialEnd.IsZero() {
+		return s.TrialEnd
 	}
+	return s.PeriodEnd
+}
+
+// pastDue is the way of a subscription whose payment failed.
+func (w *way) pastDue(s *Subscription, notes *subscriptionNotes, g *Grace, now time.Time) {
+	start := first(s.PastDueAt, s.PeriodStart)
+	grace := g.pastDue(s, start)
 	end := start.Add(grace.For)
 	if grace == (PastDueGrace{}) && now.Before(end) {
 		end = now // off: refused at once, whatever the clocks say
 	}
 	if grace.Polar {
 		end = start.Add(dunningEnds)
-		if at := notes.grantsRevokedAt; !notes.grantsLive && !at.Before(start) && at.Before(end) {
+		if at := notes.revokedAt; !notes.givesLive && !at.Before(start) && at.Before(end) {
 			end = at
 		}
 	}
 	if !s.EndsAt.IsZero() && s.EndsAt.Before(end) {
 		end = s.EndsAt
 	}
-	w := inGrace(s.Status, rankPastDue, end, now, ReasonPastDueGrace, ReasonPastDue)
+	w.inGrace(s.Status, rankPastDue, end, now, ReasonPastDueGrace, ReasonPastDue)
 	w.live = !w.open
-	return w
+}
+
+// pastDue is the grace after a payment that failed at a moment.
+func (g *Grace) pastDue(s *Subscription, failed time.Time) PastDueGrace {
+	if firstAfterTrial(s, failed) {
+		return g.TrialPastDue
+	}
+	return g.PastDue
 }
 
 // firstAfterTrial says whether the unpaid period is the first one after a
@@ -246,52 +274,66 @@ func firstAfterTrial(s *Subscription, failed time.Time) bool {
 }
 
 // orderWay is what an order gives to its buyer.
-func (a *Account) orderWay(i int) way {
+func (a *Account) orderWay(w *way, i int) {
 	if a.Orders[i].Seats || a.orders[i].foreign {
-		return way{}
+		*w = way{}
+		return
 	}
-	return a.orderGives(i)
+	a.orderGives(w, i)
 }
 
 // orderGives is what an order gives to whoever it is for.
-func (a *Account) orderGives(i int) way {
+func (a *Account) orderGives(w *way, i int) {
 	o, notes := &a.Orders[i], &a.orders[i]
 	switch {
 	case o.SubscriptionID != "":
-		return way{}
+		*w = way{}
 	case !notes.customerDeleted.IsZero():
-		return closed(statusOrder, ReasonCustomerDeleted, notes.customerDeleted)
+		w.closed(statusOrder, ReasonCustomerDeleted, notes.customerDeleted)
 	case !notes.disputedAt.IsZero():
-		return closed(statusOrder, ReasonDisputed, notes.disputedAt)
+		w.closed(statusOrder, ReasonDisputed, notes.disputedAt)
 	case !notes.refundedAt.IsZero():
-		return closed(statusOrder, ReasonRefunded, notes.refundedAt)
+		w.closed(statusOrder, ReasonRefunded, notes.refundedAt)
 	case o.Status == OrderRefunded:
-		return closed(statusOrder, ReasonRefunded, o.Version.Row)
+		w.closed(statusOrder, ReasonRefunded, o.Version.Row)
 	case o.Status == OrderPaid, o.Status == OrderPartiallyRefunded:
-		return way{held: true, open: true, forever: true, reason: ReasonPurchased, status: statusOrder, rank: rankOrder}
+		*w = way{held: true, open: true, forever: true, reason: ReasonPurchased, status: statusOrder, rank: rankOrder}
+	default:
+		*w = way{} // draft, pending, void: nothing was bought
 	}
-	return way{} // draft, pending, void: nothing was bought
 }
 
-// parentGives is what the parent of a grant or seat gives, ok if it is held.
-func (a *Account) parentGives(n *childNotes, g *Grace, r *Rules, now time.Time) (w way, ok bool) {
+// parentGives is what the parent of a grant or seat gives, if it is held.
+func (a *Account) parentGives(w *way, n *childNotes, g *Grace, r *Rules, now time.Time) (held bool) {
 	switch {
 	case n.subscription >= 0:
-		s := &a.Subscriptions[n.subscription]
-		w = a.subscriptionGives(n.subscription, g, r, now)
-		if w.open && s.Status.Ended() {
-			// Grace after the end is for the subscription, not for children.
-			w = closed(w.status, endedReason(s.Status), s.End())
+		s, notes := &a.Subscriptions[n.subscription], &a.subscriptions[n.subscription]
+		if end, reason := s.childrenDie(); reason != "" && notes.customerDeleted.IsZero() {
+			w.closed(string(s.Status), reason, end)
+		} else {
+			a.subscriptionGives(w, n.subscription, g, r, now)
 		}
-		w.lent = a.subscriptions[n.subscription].foreign
+		w.lent = notes.foreign
 	case n.order >= 0:
-		w = a.orderGives(n.order)
+		a.orderGives(w, n.order)
 		w.lent = a.orders[n.order].foreign
 	default:
-		return way{}, false
+		return false
 	}
 	w.subscribed = w.subscribed && !w.lent
-	return w, true
+	return true
+}
+
+// childrenDie says when and why the children of a subscription that has ended
+// were over. The grace that can follow is for the subscription alone.
+func (s *Subscription) childrenDie() (at time.Time, reason Reason) {
+	switch s.Status {
+	case StatusUnpaid:
+		return s.End(), ReasonUnpaid
+	case StatusCanceled:
+		return s.End(), ReasonCanceled
+	}
+	return time.Time{}, ""
 }
 
 func (a *Account) sellsSeats(n *childNotes) bool {
@@ -299,50 +341,51 @@ func (a *Account) sellsSeats(n *childNotes) bool {
 }
 
 // grantWay is that of a benefit: open as its parent is, while it is live.
-func (a *Account) grantWay(i int, g *Grace, r *Rules, now time.Time) way {
+func (a *Account) grantWay(w *way, i int, g *Grace, r *Rules, now time.Time) {
 	grant, notes := &a.Grants[i], &a.grants[i]
 	if !notes.customerDeleted.IsZero() {
-		return closed(statusNone, ReasonCustomerDeleted, notes.customerDeleted)
+		w.closed(statusNone, ReasonCustomerDeleted, notes.customerDeleted)
+		return
 	}
-	parent, held := a.parentGives(notes, g, r, now)
-	if !held {
-		parent = way{held: true, open: true, forever: true, reason: ReasonBenefit, status: statusNone}
+	if !a.parentGives(w, notes, g, r, now) {
+		*w = way{held: true, open: true, forever: true, reason: ReasonBenefit, status: statusNone}
 	}
 	live := grant.Granted && !grant.Revoked || grant.Revoked && a.revokedByFailedPayment(notes, grant.RevokedAt, g)
 	switch {
-	case !parent.held, grant.MemberID == "" && a.sellsSeats(notes):
-		return way{} // what is bought by seats gives the buyer nothing
-	case !parent.open:
-		return parent
+	case !w.held || grant.MemberID == "" && a.sellsSeats(notes):
+		*w = way{} // what is bought by seats gives the buyer nothing
+	case !w.open:
 	case live && !(notes.memberDeleted && a.sellsSeats(notes)): // without seats it is the buyer's, member or not
-		parent.rank = rankGrant
-		return parent
+		w.rank = rankGrant
 	case grant.Revoked:
-		w := closed(parent.status, ReasonBenefitRevoked, grant.RevokedAt)
-		w.lent = parent.lent
-		return w
+		lent := w.lent
+		w.closed(w.status, ReasonBenefitRevoked, grant.RevokedAt)
+		w.lent = lent
+	default:
+		*w = way{} // Polar waits for the customer to do something first
 	}
-	return way{} // Polar waits for the customer to do something first
 }
 
 // seatWay is that of a seat: open as its parent is, while it is claimed. Of a
 // seat without its parent nothing is known.
-func (a *Account) seatWay(i int, g *Grace, r *Rules, now time.Time) way {
+func (a *Account) seatWay(w *way, i int, g *Grace, r *Rules, now time.Time) {
 	seat, notes := &a.Seats[i], &a.seats[i]
-	parent, held := a.parentGives(notes, g, r, now)
+	if !a.parentGives(w, notes, g, r, now) || !w.held {
+		*w = way{}
+		return
+	}
 	live := seat.Claimed || seat.Revoked && a.revokedByFailedPayment(notes, seat.RevokedAt, g)
 	switch {
-	case !held, !parent.held:
-		return way{}
-	case !parent.open:
-		return parent
+	case !seat.Claimed && !seat.Revoked:
+		*w = way{} // an invitation
 	case live && !notes.memberDeleted:
-		parent.rank = rankSeat
-		return parent
-	case seat.Revoked || notes.memberDeleted:
-		return closed(parent.status, ReasonSeatRevoked, seat.RevokedAt)
+		if w.open {
+			w.rank = rankSeat
+		}
+	case w.open || !live && seat.RevokedAt.Before(w.until):
+		// It was taken back while what it is of went on.
+		w.closed(w.status, ReasonSeatRevoked, seat.RevokedAt)
 	}
-	return way{} // an invitation
 }
 
 // revokedByFailedPayment says whether Polar took a grant or seat back only
@@ -353,23 +396,15 @@ func (a *Account) revokedByFailedPayment(n *childNotes, revokedAt time.Time, g *
 		return false
 	}
 	s := &a.Subscriptions[n.subscription]
+	if s.Status != StatusPastDue {
+		return false
+	}
 	failed := first(s.PastDueAt, s.PeriodStart)
-	grace := g.PastDue
-	if firstAfterTrial(s, failed) {
-		grace = g.TrialPastDue
-	}
-	return s.Status == StatusPastDue && !grace.Polar && !revokedAt.Before(failed)
+	return !revokedAt.Before(failed) && !g.pastDue(s, failed).Polar
 }
 
-func endedReason(s Status) Reason {
-	if s == StatusUnpaid {
-		return ReasonUnpaid
-	}
-	return ReasonCanceled
-}
-
-func passWay(p *Pass, now time.Time) way {
-	w := way{held: true, status: statusPass, rank: rankPass, until: p.Until, lasts: p.Until}
+func passWay(w *way, p *Pass, now time.Time) {
+	*w = way{held: true, status: statusPass, rank: rankPass, until: p.Until, lasts: p.Until}
 	switch {
 	case p.Until.IsZero():
 		w.open, w.forever, w.reason = true, true, ReasonPass
@@ -378,5 +413,4 @@ func passWay(p *Pass, now time.Time) way {
 	default:
 		w.reason = ReasonPassExpired
 	}
-	return w
 }
