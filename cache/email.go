@@ -91,11 +91,11 @@ func (f *fold) email(e *Email) error {
 }
 
 // hasNoName says whether it is by the e-mail alone that a customer or member
-// can be somebody.
+// can be somebody. A member comes with the e-mail, or before it.
 func (f *fold) hasNoName(e *Email) (bool, error) {
 	if e.Member {
-		m, _, err := get(f.tx, bucketMembers, e.ID, memberFields)
-		return emailCounts(m.ExternalID, m.Deleted), err
+		m, held, err := get(f.tx, bucketMembers, e.ID, memberFields)
+		return held && emailCounts(m.ExternalID, m.Deleted), err
 	}
 	c, _, err := get(f.tx, bucketCustomers, e.ID, customerFields)
 	return emailCounts(c.ExternalID, !c.DeletedAt.IsZero()), err

@@ -310,10 +310,10 @@ func (f *fold) customer(c *entitlement.Customer) (verdict, error) {
 	if !v.isNews() {
 		return v, nil
 	}
-	return v, f.putCustomer(&next)
+	return v, f.putCustomer(&old, &next)
 }
 
-func (f *fold) putCustomer(c *entitlement.Customer) error {
+func (f *fold) putCustomer(old, c *entitlement.Customer) error {
 	err := f.ownership(c.ID, func() error {
 		if !emailCounts(c.ExternalID, !c.DeletedAt.IsZero()) {
 			if err := f.dropEmail(kindCustomer, c.ID); err != nil {
@@ -322,10 +322,10 @@ func (f *fold) putCustomer(c *entitlement.Customer) error {
 		}
 		return f.put(f.tx.Bucket(bucketCustomers), []byte(c.ID), encode(customerFields, *c))
 	})
-	if err != nil || c.DeletedAt.IsZero() {
+	if err != nil || c.DeletedAt.Equal(old.DeletedAt) {
 		return err
 	}
-	// Nor does it open anything for those who have a seat.
+	// That it is deleted counts for those who have a seat, too.
 	return scan(f.tx.Bucket(bucketByCustomer), c.ID, func(k kind, id string) error {
 		if k != kindSubscription && k != kindOrder {
 			return nil
@@ -346,8 +346,9 @@ func (f *fold) name(n *Name) (verdict, error) {
 	if held {
 		v = wrong
 	}
+	old := c
 	c.ID, c.ExternalID = n.Customer, n.ExternalID
-	return v, f.putCustomer(&c)
+	return v, f.putCustomer(&old, &c)
 }
 
 func (f *fold) link(l *Link) error {
@@ -712,6 +713,10 @@ func (f *fold) putGrant(old, g *entitlement.Grant) error {
 			return err
 		}
 		return f.touchParents(g.SubscriptionID, g.OrderID)
+	}
+	// Before there were members, theirs stood under the customer.
+	if err := f.unindex(bucketByCustomer, kindGrant, g.ID, old.CustomerID, g.CustomerID); err != nil {
+		return err
 	}
 	to, err := grantOwner(f.tx, g)
 	if err != nil {

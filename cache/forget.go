@@ -238,6 +238,9 @@ func (f *fold) blankSubscription(user, id string) error {
 	if err := f.put(f.tx.Bucket(bucketSubscriptions), []byte(id), encode(subscriptionFields, s)); err != nil {
 		return err
 	}
+	if err := f.reassignChildren(id); err != nil {
+		return err
+	}
 	return f.move(kindSubscription, id, from, to)
 }
 
@@ -257,6 +260,9 @@ func (f *fold) blankOrder(user, id string) error {
 		return err
 	}
 	if err := f.put(f.tx.Bucket(bucketOrders), []byte(id), encode(orderFields, o)); err != nil {
+		return err
+	}
+	if err := f.reassignChildren(id); err != nil {
 		return err
 	}
 	if o.SubscriptionID != "" { // nobody's index has it

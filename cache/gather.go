@@ -153,18 +153,27 @@ func (g *gatherer) children(parent, customer string, ofSubscription, seats bool)
 	if _, err := g.customer(customer); err != nil {
 		return err
 	}
-	return scanValues(g.tx.Bucket(bucketByParent), parent, func(k kind, id string, value []byte) error {
-		switch {
-		case k == kindGrant && (len(value) == 0 || !seats): // the others are members'
-			grant, held, err := get(g.tx, bucketGrants, id, grantFields)
-			if err != nil || !held || grant.ForMember && seats {
-				return err
-			}
-			g.facts.Grants = append(g.facts.Grants, grant)
-		case k == kindRefund:
-			return g.refund(id, parent, ofSubscription)
+	err := scanKind(g.tx.Bucket(bucketByParent), parent, kindGrant, func(id string, value []byte) error {
+		if len(value) > 0 && seats {
+			return nil // a member's
 		}
+		grant, held, err := get(g.tx, bucketGrants, id, grantFields)
+		if err != nil || !held || grant.ForMember && seats {
+			return err
+		}
+		g.facts.Grants = append(g.facts.Grants, grant)
 		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return g.refunds(parent, ofSubscription)
+}
+
+// refunds adds the refunds of a purchase.
+func (g *gatherer) refunds(purchase string, ofSubscription bool) error {
+	return scanKind(g.tx.Bucket(bucketByParent), purchase, kindRefund, func(id string, _ []byte) error {
+		return g.refund(id, purchase, ofSubscription)
 	})
 }
 
@@ -268,12 +277,7 @@ func (g *gatherer) lender(purchase, customer string, ofSubscription bool) error 
 		*c = entitlement.HeldCustomer{Customer: entitlement.Customer{ID: customer, DeletedAt: c.DeletedAt}}
 		g.facts.Foreign = append(g.facts.Foreign, customer)
 	}
-	return scan(g.tx.Bucket(bucketByParent), purchase, func(k kind, id string) error {
-		if k != kindRefund {
-			return nil
-		}
-		return g.refund(id, purchase, ofSubscription)
-	})
+	return g.refunds(purchase, ofSubscription)
 }
 
 func (g *gatherer) checkout(id string) error {

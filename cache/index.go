@@ -77,9 +77,20 @@ func scan(index *bolt.Bucket, holder string, visit func(k kind, id string) error
 	return scanValues(index, holder, func(k kind, id string, _ []byte) error { return visit(k, id) })
 }
 
+// scanKind is scan for the objects of one kind: what else a holder has can be
+// much.
+func scanKind(index *bolt.Bucket, holder string, k kind, visit func(id string, value []byte) error) error {
+	return scanPrefix(index, indexKey(holder, k, ""), len(holder)+1, func(_ kind, id string, value []byte) error { return visit(id, value) })
+}
+
 // scanValues is scan with the values of the entries.
 func scanValues(index *bolt.Bucket, holder string, visit func(k kind, id string, value []byte) error) error {
-	prefix := append([]byte(holder), 0)
+	return scanPrefix(index, append([]byte(holder), 0), len(holder)+1, visit)
+}
+
+// scanPrefix visits the entries that begin alike. After n bytes of a key comes
+// what it is of.
+func scanPrefix(index *bolt.Bucket, prefix []byte, n int, visit func(k kind, id string, value []byte) error) error {
 	c := index.Cursor()
 	var last []byte
 	for key, value := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, value = c.Next() {
@@ -87,7 +98,7 @@ func scanValues(index *bolt.Bucket, holder string, visit func(k kind, id string,
 			return fmt.Errorf("%w: an index is out of order", ErrCorrupt) // or it would never end
 		}
 		last = key
-		rest := key[len(prefix):]
+		rest := key[n:]
 		if len(rest) < 2 {
 			continue
 		}

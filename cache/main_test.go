@@ -136,6 +136,9 @@ func view(a *entitlement.Account) string {
 		{len(f.Grants) == 0, func() { f.Grants = nil }},
 		{len(f.Refunds) == 0, func() { f.Refunds = nil }},
 		{len(f.Passes) == 0, func() { f.Passes = nil }},
+		{len(f.Seats) == 0, func() { f.Seats = nil }},
+		{len(f.Members) == 0, func() { f.Members = nil }},
+		{len(f.Foreign) == 0, func() { f.Foreign = nil }},
 	} {
 		if empty.is {
 			empty.nil()
@@ -149,6 +152,7 @@ func viewWithoutAsOf(a *entitlement.Account) string {
 	f := entitlement.Facts{
 		Customers: slices.Clone(a.Customers), Subscriptions: slices.Clone(a.Subscriptions), Orders: slices.Clone(a.Orders),
 		Grants: slices.Clone(a.Grants), Refunds: slices.Clone(a.Refunds), Passes: slices.Clone(a.Passes),
+		Seats: slices.Clone(a.Seats), Members: slices.Clone(a.Members), Foreign: slices.Clone(a.Foreign),
 		CheckoutAt: a.CheckoutAt,
 	}
 	for i := range f.Customers {
@@ -165,6 +169,12 @@ func viewWithoutAsOf(a *entitlement.Account) string {
 	}
 	for i := range f.Refunds {
 		f.Refunds[i].Version.AsOf = time.Time{}
+	}
+	for i := range f.Seats {
+		f.Seats[i].Version.AsOf, f.Seats[i].ClaimedIn.AsOf = time.Time{}, time.Time{}
+	}
+	for i := range f.Members {
+		f.Members[i].Version.AsOf = time.Time{}
 	}
 	return view(entitlement.NewAccount(a.User, f))
 }
@@ -242,6 +252,8 @@ type mirror struct {
 	orders        map[string]entitlement.Order
 	grants        map[string]entitlement.Grant
 	refunds       map[string]entitlement.Refund
+	members       map[string]entitlement.Member
+	seats         map[string]entitlement.Seat
 	// checkouts are those that were opened before anything was bought in them. A
 	// store has already put their users into the purchases.
 	checkouts map[string]Checkout
@@ -273,6 +285,8 @@ func readMirror(t tester, s *Store) *mirror {
 		m.orders = readAll(tx, "orders", orderFields)
 		m.grants = readAll(tx, "grants", grantFields)
 		m.refunds = readAll(tx, "refunds", refundFields)
+		m.members = readAll(tx, "members", memberFields)
+		m.seats = readAll(tx, "seats", seatFields)
 		m.opened = readAll(tx, "checkouts", checkoutFields)
 		m.passes = slices.Collect(maps.Values(readAll(tx, "passes", passFields)))
 		m.emails = readAll(tx, "emails", emailFields)
@@ -302,6 +316,10 @@ func (m *mirror) whose(customer, metadata, checkout string) string {
 	if link := m.links[customer]; link != "" {
 		user = link
 	}
+	return userOrNobody(user)
+}
+
+func userOrNobody(user string) string {
 	if len(user) > 255 || !utf8.ValidString(user) || strings.ContainsFunc(user, unicode.IsControl) {
 		return ""
 	}
@@ -337,15 +355,21 @@ func (m *mirror) indexes() map[string]string {
 	for id := range m.customers {
 		add("by_user", m.whose(id, "", ""), "c", id)
 	}
-	for id := range m.links {
-		add("by_user", m.whose(id, "", ""), "c", id)
-	}
-	for id := range m.emailLinks {
-		add("by_user", m.whose(id, "", ""), "c", id)
+	for _, links := range []map[string]string{m.links, m.emailLinks} {
+		for id := range links {
+			if _, member := m.members[id]; !member {
+				add("by_user", m.whose(id, "", ""), "c", id)
+			}
+		}
 	}
 	for id, e := range m.emails {
-		add("by_email", e.Digest, "c", id)
+		kind := "c"
+		if _, member := m.members[id]; member {
+			kind = "m"
+		}
+		add("by_email", e.Digest, kind, id)
 	}
+	m.teamIndexes(out, add)
 	for id, s := range m.subscriptions {
 		add("by_user", m.ofSubscription(id), "s", id)
 		add("by_customer", s.CustomerID, "s", id)
@@ -357,6 +381,9 @@ func (m *mirror) indexes() map[string]string {
 		add("by_customer", o.CustomerID, "o", id)
 	}
 	for id, g := range m.grants {
+		if g.ForMember {
+			continue
+		}
 		add("by_customer", g.CustomerID, "g", id)
 		add("by_parent", g.SubscriptionID, "g", id)
 		add("by_parent", g.OrderID, "g", id)
@@ -395,7 +422,7 @@ func (m *mirror) account(user string) *entitlement.Account {
 		return h
 	}
 	own := func(id string) {
-		if m.whose(id, "", "") != user {
+		if _, member := m.members[id]; member || m.whose(id, "", "") != user {
 			return
 		}
 		h := hold(id)
@@ -438,6 +465,9 @@ func (m *mirror) account(user string) *entitlement.Account {
 		}
 	}
 	for _, g := range m.grants {
+		if g.ForMember {
+			continue
+		}
 		_, s := m.subscriptions[g.SubscriptionID]
 		_, o := m.orders[g.OrderID]
 		orphan := !s && !o && customers[g.CustomerID].Own
@@ -464,6 +494,7 @@ func (m *mirror) account(user string) *entitlement.Account {
 		}
 	}
 	f.Customers = slices.Collect(maps.Values(customers))
+	m.teamOf(user, &f)
 	return entitlement.NewAccount(user, f)
 }
 
@@ -471,6 +502,13 @@ func (m *mirror) account(user string) *entitlement.Account {
 // cannot be linked by one, and no link beside the operator's.
 func (m *mirror) onlyWhatCounts(t tester) {
 	t.Helper()
+	for id, member := range m.members {
+		_, linked := m.emailLinks[id]
+		_, digest := m.emails[id]
+		if (linked || digest) && (member.ExternalID != "" || member.Deleted) || linked && m.links[id] != "" {
+			t.Errorf("an e-mail is held of %+v", member)
+		}
+	}
 	for id, e := range m.emails {
 		if c := m.customers[id]; e.ID != id || c.ExternalID != "" || !c.DeletedAt.IsZero() {
 			t.Errorf("%+v is held of %+v", e, c)

@@ -108,6 +108,15 @@ func holds(a *entitlement.Account) string {
 	for _, p := range a.Passes {
 		out = append(out, p.ID)
 	}
+	for _, m := range a.Members {
+		out = append(out, m.ID)
+	}
+	for _, s := range a.Seats {
+		out = append(out, s.ID)
+	}
+	for _, id := range a.Foreign {
+		out = append(out, "-"+id)
+	}
 	if own := a.OwnCustomer(); own != "" {
 		out = append(out, "="+own)
 	}
@@ -609,8 +618,17 @@ func TestIndexesAreOfTheObjects(t *testing.T) {
 		orderOf := map[string]string{"o1": "", "o2": "s1", "o3": ""}
 		op := func() *Facts {
 			n = rapid.IntRange(0, 20).Draw(t, "version")
-			switch rapid.IntRange(0, 8).Draw(t, "op") {
+			switch rapid.IntRange(0, 13).Draw(t, "op") {
+			case 9, 10:
+				return drawMember(t, n, users)
+			case 11, 12:
+				return drawSeat(t, n)
+			case 13:
+				return drawMembersGrant(t, n)
 			case 7:
+				if rapid.Bool().Draw(t, "of a member") {
+					return memberEmailed(n, draw("member", "m1", "m2", "m3"), draw("e-mail", "", "x", "y"))
+				}
 				return emailed(n, of(), draw("e-mail", "", "x", "y"))
 			case 8:
 				return proven(draw("user", "a", "ab", "b"), draw("e-mail", "", "x", "y"))
@@ -623,7 +641,7 @@ func TestIndexesAreOfTheObjects(t *testing.T) {
 			case 1:
 				return named(of(), user())
 			case 2:
-				return linked(of(), user())
+				return linked(draw("linked", "c", "c1", "c11", "d", "m1", "m2"), user())
 			case 3:
 				return subscribed(n, draw("subscription", "s1", "s11", "s2"), of(), user(), checkout())
 			case 4:

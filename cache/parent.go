@@ -20,10 +20,7 @@ func (s *Store) HoldsParent(subscription, order string) (held bool, err error) {
 func (s *Store) SeatsOf(purchase string) (seats []entitlement.Seat, err error) {
 	err = s.read(func(tx *bolt.Tx) error {
 		seats = nil
-		return scan(tx.Bucket(bucketByParent), purchase, func(k kind, id string) error {
-			if k != kindSeat {
-				return nil
-			}
+		return scanKind(tx.Bucket(bucketByParent), purchase, kindSeat, func(id string, _ []byte) error {
 			seat, held, err := get(tx, bucketSeats, id, seatFields)
 			if err == nil && held {
 				seats = append(seats, seat)
@@ -68,10 +65,7 @@ func (s *Store) PurchasesOf(customer string) (subscriptions []entitlement.Subscr
 func (s *Store) MembersOf(customer string) (members []entitlement.Member, err error) {
 	err = s.read(func(tx *bolt.Tx) error {
 		members = nil
-		return scan(tx.Bucket(bucketByCustomer), customer, func(k kind, id string) error {
-			if k != kindMember {
-				return nil
-			}
+		return scanKind(tx.Bucket(bucketByCustomer), customer, kindMember, func(id string, _ []byte) error {
 			m, held, err := get(tx, bucketMembers, id, memberFields)
 			if err == nil && held {
 				members = append(members, m)

@@ -111,10 +111,33 @@ func (f *fold) member(in *entitlement.Member) (verdict, error) {
 	next := *in
 	next.ExternalID = cmp.Or(next.ExternalID, old.ExternalID) // as with customers
 	v := judge(f, memberFields, held, &old, &next, old.Version, in.Version)
-	if !v.isNews() {
+	switch {
+	case v == stale && next.ExternalID != old.ExternalID && old.ExternalID == "":
+		external := next.ExternalID // an old state that fills a gap
+		next, v = old, wrong
+		next.ExternalID = external
+	case !v.isNews():
 		return v, nil
+	case !held:
+		if err := f.noCustomer(in.ID); err != nil {
+			return stale, err
+		}
 	}
-	return v, f.membership(in.ID, func() error {
+	return v, f.putMember(&old, &next)
+}
+
+// noCustomer is for an id that turns out to be a member's. A link can come before
+// what it is of, and then looks like that of a customer.
+func (f *fold) noCustomer(id string) error {
+	user, err := customerOwner(f.tx, id)
+	if err != nil || user == "" {
+		return err
+	}
+	return f.move(kindCustomer, id, user, "")
+}
+
+func (f *fold) putMember(old, next *entitlement.Member) error {
+	return f.membership(next.ID, func() error {
 		if !emailCounts(next.ExternalID, next.Deleted) {
 			if err := f.dropEmail(kindMember, next.ID); err != nil {
 				return err
@@ -123,7 +146,7 @@ func (f *fold) member(in *entitlement.Member) (verdict, error) {
 		if err := f.underCustomer(kindMember, next.ID, old.CustomerID, next.CustomerID); err != nil {
 			return err
 		}
-		return f.put(f.tx.Bucket(bucketMembers), []byte(next.ID), encode(memberFields, next))
+		return f.put(f.tx.Bucket(bucketMembers), []byte(next.ID), encode(memberFields, *next))
 	})
 }
 
@@ -199,13 +222,15 @@ func (f *fold) seat(in *entitlement.Seat) (verdict, error) {
 	}
 	v := judge(f, seatFields, held, &old, &next, old.Version, in.Version)
 	if !v.isNews() {
-		if !names || next.MemberID == old.MemberID && next.CustomerID == old.CustomerID {
+		if !names || v == same {
 			return v, nil
 		}
 		// An old state that comes late, and tells whose the seat was.
-		next.Version, next.Claimed, next.Revoked, next.RevokedAt = old.Version, old.Claimed, old.Revoked, old.RevokedAt
-		next.SubscriptionID, next.OrderID = old.SubscriptionID, old.OrderID
-		v = wrong
+		late := old
+		late.CustomerID, late.MemberID, late.ClaimedIn = next.CustomerID, next.MemberID, next.ClaimedIn
+		if next = late; !sameContent(seatFields, old, late) {
+			v = wrong
+		}
 	}
 	return v, f.putSeat(&old, &next)
 }
@@ -333,16 +358,20 @@ func (f *fold) dropSeat(s *entitlement.Seat) error {
 	return f.remove(bucketSeats, s.ID)
 }
 
-// forgetMember takes a person's name off a member, by removing what is known of
-// the member. Their seats are nobody's then.
+// forgetMember removes what is known of a member, whose seats are nobody's then.
+// Off a member who is linked to somebody else it takes the person's name.
 func (f *fold) forgetMember(user, id string) error {
 	m, held, err := get(f.tx, bucketMembers, id, memberFields)
 	if err != nil || !held {
 		return err
 	}
 	whose, err := memberOwner(f.tx, id, "", "")
-	if err != nil || whose != user && m.ExternalID != user {
+	switch {
+	case err != nil || whose != user && m.ExternalID != user:
 		return err
+	case whose != user:
+		m.ExternalID = ""
+		return f.put(f.tx.Bucket(bucketMembers), []byte(id), encode(memberFields, m))
 	}
 	return f.membership(id, func() error {
 		if err := f.dropEmail(kindMember, id); err != nil {
