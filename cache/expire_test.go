@@ -203,7 +203,7 @@ func TestExpireLaw(t *testing.T) {
 		after := readMirror(t, s)
 		gone := len(before.customers) - len(after.customers) + len(before.subscriptions) - len(after.subscriptions) +
 			len(before.orders) - len(after.orders) + len(before.grants) - len(after.grants) +
-			len(before.refunds) - len(after.refunds) + len(before.opened) - len(after.opened)
+			len(before.refunds) - len(after.refunds) + len(before.seats) - len(after.seats) + len(before.opened) - len(after.opened)
 		if gone != removed {
 			t.Errorf("%d are gone, %d were told", gone, removed)
 		}
@@ -231,14 +231,19 @@ func TestExpireLaw(t *testing.T) {
 				t.Errorf("refund %s is gone", id)
 			}
 		}
-		if len(after.customers) != len(before.customers) || len(after.links) != len(before.links) ||
+		for id, seat := range before.seats {
+			if _, held := after.seats[id]; !held && (stays(seat.SubscriptionID) || seat.Claimed) {
+				t.Errorf("seat %s is gone", id)
+			}
+		}
+		if len(after.customers) != len(before.customers) || len(after.members) != len(before.members) || len(after.links) != len(before.links) ||
 			len(after.emails) != len(before.emails) || len(after.emailLinks) != len(before.emailLinks) {
 			t.Error("customers or links are gone")
 		}
 		since := now.Add(-48 * time.Hour)
 		consistentSince(t, s, since, lawUsers...)
 
-		deliver(t, s, rapid.Permutation(w.sweep()).Draw(t, "sweep"))
+		deliver(t, s, rapid.Permutation(append(w.sweep(), w.claims()...)).Draw(t, "sweep"))
 		deliver(t, s, w.proofs())
 		w.truth.since = since
 		for _, user := range lawUsers {

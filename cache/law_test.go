@@ -42,6 +42,16 @@ func stamp(f *Facts, asOf time.Time) *Facts {
 		Organization: f.Organization, Sweep: f.Sweep, Names: slices.Clone(f.Names), Customers: slices.Clone(f.Customers),
 		Subscriptions: slices.Clone(f.Subscriptions), Orders: slices.Clone(f.Orders),
 		Grants: slices.Clone(f.Grants), Refunds: slices.Clone(f.Refunds), Emails: slices.Clone(f.Emails),
+		Members: slices.Clone(f.Members), Seats: slices.Clone(f.Seats),
+	}
+	for i := range c.Members {
+		c.Members[i].Version.AsOf = asOf
+	}
+	for i := range c.Seats {
+		c.Seats[i].Version.AsOf = asOf
+		if c.Seats[i].Claimed {
+			c.Seats[i].ClaimedIn.AsOf = asOf
+		}
 	}
 	for i := range c.Customers {
 		c.Customers[i].Version.AsOf = asOf
@@ -69,6 +79,8 @@ func merge(into, f *Facts) {
 	into.Grants = append(into.Grants, f.Grants...)
 	into.Refunds = append(into.Refunds, f.Refunds...)
 	into.Emails = append(into.Emails, f.Emails...)
+	into.Members = append(into.Members, f.Members...)
+	into.Seats = append(into.Seats, f.Seats...)
 }
 
 func (w *polarWorld) chance(percent int) bool {
@@ -99,6 +111,14 @@ func (w *polarWorld) happened(id string, fact Facts, half *Facts) {
 			said.Names = append(said.Names, Name{Customer: c.ID, ExternalID: c.ExternalID})
 			said.Emails = append(said.Emails, w.emailOf(&c)...)
 		}
+	}
+	for _, s := range fact.Seats { // who has it is told with it, as of the row
+		if m, known := w.truth.members[s.MemberID]; known {
+			said.Members = append(said.Members, stamp(&Facts{Members: []entitlement.Member{m}}, time.Time{}).Members...)
+		}
+	}
+	if w.chance(30) {
+		said.Owners = slices.Clone(said.Members)
 	}
 	if w.chance(50) {
 		said.Organization = testOwner.Organization
@@ -177,6 +197,11 @@ func (w *polarWorld) link() {
 			w.truth.emailLinks[id] = user
 		}
 	}
+	for id, m := range w.truth.members {
+		if user := w.email[id]; user != "" && emailCounts(m.ExternalID, m.Deleted) && w.truth.links[id] == "" {
+			w.truth.emailLinks[id] = user
+		}
+	}
 }
 
 // bought draws where a purchase came from.
@@ -247,7 +272,11 @@ func (w *polarWorld) changeGrant() {
 	switch {
 	case len(known) > 0 && w.chance(40):
 		g = w.truth.grants[pick(w, known)]
-		g.Revoked, g.RevokedAt = true, w.now
+		if g.MemberID != "" && w.chance(20) {
+			g.ForMember = !g.ForMember // the member has become the owner, or was
+		} else {
+			g.Revoked, g.RevokedAt = true, w.now
+		}
 	case len(subscriptions) > 0 && w.chance(60):
 		s := w.truth.subscriptions[pick(w, subscriptions)]
 		g.SubscriptionID, g.CustomerID = s.ID, s.CustomerID
@@ -259,6 +288,9 @@ func (w *polarWorld) changeGrant() {
 		g.OrderID, g.CustomerID = o.ID, o.CustomerID
 	default:
 		return
+	}
+	if members := keys(w.truth.members); g.MemberID == "" && !g.Revoked && len(members) > 0 && w.chance(40) {
+		g.MemberID, g.ForMember = pick(w, members), true
 	}
 	g.Version = w.row()
 	w.truth.grants[g.ID] = g
@@ -284,6 +316,102 @@ func (w *polarWorld) changeRefund() {
 	r.Version = w.row()
 	w.truth.refunds[r.ID] = r
 	w.happened(r.ID, Facts{Refunds: []entitlement.Refund{r}}, nil)
+}
+
+// changeMember makes a member, gives one a name, deletes one, or makes one the
+// owner.
+func (w *polarWorld) changeMember() {
+	if len(w.truth.customers) == 0 {
+		return
+	}
+	m := entitlement.Member{ID: fmt.Sprintf("m%d", len(w.truth.members)), CustomerID: pick(w, keys(w.truth.customers)), Role: "member"}
+	if known := keys(w.truth.members); len(known) > 0 && w.chance(50) {
+		m = w.truth.members[pick(w, known)]
+	}
+	if m.ExternalID == "" && w.chance(50) {
+		m.ExternalID = pick(w, lawUsers)
+	}
+	for id, other := range w.truth.members {
+		if other.CustomerID == m.CustomerID && other.Role == "owner" && id != m.ID && w.chance(50) {
+			other.Role = "member"
+			w.memberIs(other)
+			m.Role = "owner"
+			break
+		}
+	}
+	switch {
+	case m.Role != "owner" && w.chance(30):
+		m.Deleted = true
+	case w.chance(30):
+		m.Role = "owner"
+	}
+	w.memberIs(m)
+}
+
+func (w *polarWorld) memberIs(m entitlement.Member) {
+	m.Version = w.row()
+	w.truth.members[m.ID] = m
+	if _, known := w.email[m.ID]; !known || !w.steady && w.chance(30) {
+		w.email[m.ID] = pick(w, append(lawUsers, ""))
+	}
+	facts := Facts{Members: []entitlement.Member{m}}
+	if emailCounts(m.ExternalID, m.Deleted) {
+		facts.Emails = []Email{{ID: m.ID, Member: true, Digest: digested(w.email[m.ID]), Row: m.Version.Row}}
+	}
+	w.happened(m.ID, facts, nil)
+}
+
+// changeSeat offers a seat, or has one claimed or revoked. Of a revoked one
+// Polar no longer says whose it was; the truth knows.
+func (w *polarWorld) changeSeat() {
+	s := entitlement.Seat{ID: fmt.Sprintf("p%d", len(w.truth.seats))}
+	known, subscriptions, orders := keys(w.truth.seats), keys(w.truth.subscriptions), keys(w.truth.orders)
+	switch {
+	case len(known) > 0 && w.chance(70):
+		s = w.truth.seats[pick(w, known)]
+	case len(subscriptions) > 0 && w.chance(70):
+		s.SubscriptionID = pick(w, subscriptions)
+	case len(orders) > 0:
+		if s.OrderID = pick(w, orders); w.truth.orders[s.OrderID].SubscriptionID != "" {
+			return
+		}
+	default:
+		return
+	}
+	s.Version = w.row()
+	s.Claimed, s.Revoked, s.RevokedAt = false, false, time.Time{}
+	switch rapid.IntRange(0, 4).Draw(w.t, "seat") {
+	case 0: // offered, perhaps again
+	case 1:
+		s.Revoked, s.RevokedAt = true, w.now
+	default:
+		s.Claimed, s.ClaimedIn = true, s.Version
+		s.CustomerID, s.MemberID = pick(w, keys(w.truth.customers)), ""
+		if members := keys(w.truth.members); len(members) > 0 && w.chance(80) {
+			s.MemberID = pick(w, members)
+		}
+	}
+	w.truth.seats[s.ID] = s
+	told := s
+	if !s.Claimed {
+		told.CustomerID, told.MemberID, told.ClaimedIn = "", "", entitlement.Version{}
+	}
+	w.happened(s.ID, Facts{Seats: []entitlement.Seat{told}}, nil)
+}
+
+// claims are the states that told who has claimed each seat last: when they are
+// lost, no read brings them back.
+func (w *polarWorld) claims() (facts []*Facts) {
+	for _, id := range keys(w.truth.seats) {
+		past := w.past[id]
+		for i := len(past) - 1; i >= 0; i-- {
+			if past[i].fact.Seats[0].Claimed {
+				facts = append(facts, stamp(&past[i].fact, w.now.Add(time.Minute)))
+				break
+			}
+		}
+	}
+	return facts
 }
 
 // read says what a replica that lags behind shows of some objects now.
@@ -341,6 +469,7 @@ func drawWorld(t *rapid.T) *polarWorld {
 		truth: mirror{
 			customers: map[string]entitlement.Customer{}, subscriptions: map[string]entitlement.Subscription{},
 			orders: map[string]entitlement.Order{}, grants: map[string]entitlement.Grant{},
+			members: map[string]entitlement.Member{}, seats: map[string]entitlement.Seat{},
 			refunds: map[string]entitlement.Refund{}, checkouts: map[string]Checkout{}, links: map[string]string{},
 		},
 	}
@@ -350,7 +479,7 @@ func drawWorld(t *rapid.T) *polarWorld {
 		w.own = append(w.own, &Facts{Checkouts: []Checkout{c}})
 	}
 	w.truth.opened = w.truth.checkouts
-	changes := []func(){w.changeCustomer, w.changeSubscription, w.changeOrder, w.changeGrant, w.changeRefund, w.read}
+	changes := []func(){w.changeCustomer, w.changeSubscription, w.changeOrder, w.changeGrant, w.changeRefund, w.changeMember, w.changeSeat, w.read}
 	for range rapid.IntRange(5, 60).Draw(t, "changes") {
 		w.now = w.now.Add(time.Duration(rapid.IntRange(10, 90_000_000).Draw(t, "passes")) * time.Microsecond)
 		pick(w, changes)()
@@ -358,7 +487,7 @@ func drawWorld(t *rapid.T) *polarWorld {
 	for _, id := range keys(w.truth.checkouts) { // Polar's own word of them knows no user
 		w.said = append(w.said, &Facts{Checkouts: []Checkout{{ID: id}}})
 	}
-	for _, id := range keys(w.truth.customers) {
+	for _, id := range append(keys(w.truth.customers), keys(w.truth.members)...) {
 		if w.chance(15) {
 			w.truth.links[id] = pick(w, lawUsers)
 		}
@@ -427,6 +556,7 @@ func TestLawOfVersions(t *testing.T) {
 		heard := twice(t, w.said)
 		heard = slices.DeleteFunc(heard, func(*Facts) bool { return w.chance(25) })
 		heard = append(heard, w.linksSaid()...)
+		heard = append(heard, w.claims()...)
 		if w.steady { // whoever comes early is the one who comes late
 			heard = append(heard, twice(t, w.proofs())...)
 		}
@@ -440,7 +570,7 @@ func TestLawOfVersions(t *testing.T) {
 		deliver(t, s, rapid.Permutation(w.sync()).Draw(t, "sync"))
 		deliver(t, s, w.proofs())
 
-		deliver(t, fresh, slices.Concat(w.own, w.linksSaid(), w.sync(), w.proofs()))
+		deliver(t, fresh, slices.Concat(w.own, w.linksSaid(), w.claims(), w.sync(), w.proofs()))
 		if got, want := views(t, s, w.view), views(t, fresh, w.view); got != want {
 			t.Errorf("after all that:\n%s\nin order:\n%s", got, want)
 		}

@@ -371,6 +371,7 @@ func (f *fold) forgetMember(user, id string) error {
 		return err
 	case whose != user:
 		m.ExternalID = ""
+		f.touch(whose)
 		return f.put(f.tx.Bucket(bucketMembers), []byte(id), encode(memberFields, m))
 	}
 	return f.membership(id, func() error {
