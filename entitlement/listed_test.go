@@ -24,14 +24,17 @@ func TestPropertyNothingIsLeftOut(t *testing.T) {
 		}
 		seldom := func(label string) bool { return rapid.IntRange(0, 4).Draw(t, label) == 0 }
 		pick := func(of ...string) string { return rapid.SampledFrom(of).Draw(t, "pick") }
+		// Few statuses at a time, so that there is something to tell apart.
+		statuses := rapid.SliceOfN(rapid.SampledFrom([]string{
+			"active", "active", "trialing", "past_due", "past_due", "unpaid", "canceled", "canceled", "paused", "incomplete", "incomplete_expired", "new",
+		}), 1, 3).Draw(t, "statuses")
 		f := Facts{Customers: []HeldCustomer{
 			{Customer: Customer{ID: "c"}}, {Customer: Customer{ID: "gone", DeletedAt: at("deleted")}},
 		}}
 		for i := range rapid.IntRange(0, 12).Draw(t, "subscriptions") {
 			f.Subscriptions = append(f.Subscriptions, Subscription{
 				ID: fmt.Sprint("s", i), CustomerID: pick("c", "c", "c", "gone"), ProductID: pick("p", "q", "r"),
-				Status: Status(pick("active", "active", "trialing", "past_due", "past_due", "unpaid", "canceled", "canceled",
-					"paused", "incomplete", "incomplete_expired", "new")),
+				Status:      Status(pick(statuses...)),
 				Version:     Version{AsOf: at("as of")},
 				PeriodStart: at("start"), PeriodEnd: at("end"), TrialEnd: sometimes("trial"), PastDueAt: sometimes("past due"),
 				EndsAt: sometimes("ends"), EndedAt: sometimes("ended"), PausedAt: sometimes("paused"),
@@ -83,13 +86,15 @@ func TestPropertyNothingIsLeftOut(t *testing.T) {
 			Renewal:      d("renewal"), Unpaid: d("unpaid"), Canceled: d("canceled"),
 		}}
 		r.Plans = []Plan{p}
-		a, now := NewAccount("u", f), at("now")
-
-		all := newContest()
-		all.told = func(Kind, int, way, bool) {}
-		a.compete(&all, &p, r, now)
-		if got := a.best(&p, r, now); got != all.best {
-			t.Fatalf("\n   got %+v\nof all %+v", got, all.best)
+		a := NewAccount("u", f)
+		for days := range 50 {
+			now := origin.Add(time.Duration(days) * 24 * time.Hour)
+			all := newContest()
+			all.told = func(Kind, int, way, bool) {}
+			a.compete(&all, &p, r, now)
+			if got := a.best(&p, r, now); got != all.best {
+				t.Fatalf("day %d\n   got %+v\nof all %+v", days, got, all.best)
+			}
 		}
 	})
 }
