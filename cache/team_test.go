@@ -15,12 +15,6 @@ func membered(n int, id, customer, external, role string) *Facts {
 	return &Facts{Members: []entitlement.Member{{Version: rev(n), ID: id, CustomerID: customer, ExternalID: external, Role: role}}}
 }
 
-func memberGone(n int, id, customer, external string) *Facts {
-	f := membered(n, id, customer, external, "member")
-	f.Members[0].Deleted = true
-	return f
-}
-
 func memberEmailed(n int, member, email string) *Facts {
 	return &Facts{Emails: []Email{{ID: member, Member: true, Digest: digested(email), Row: at(n)}}}
 }
