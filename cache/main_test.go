@@ -465,13 +465,11 @@ func (m *mirror) account(user string) *entitlement.Account {
 		}
 	}
 	for _, g := range m.grants {
-		if g.ForMember {
-			continue
-		}
-		_, s := m.subscriptions[g.SubscriptionID]
-		_, o := m.orders[g.OrderID]
-		orphan := !s && !o && customers[g.CustomerID].Own
-		if orphan || mine(g.SubscriptionID, g.OrderID) {
+		s, sHeld := m.subscriptions[g.SubscriptionID]
+		o, oHeld := m.orders[g.OrderID]
+		orphan := !sHeld && !oHeld && customers[g.CustomerID].Own && !g.ForMember
+		ofSubscription := mine(g.SubscriptionID, "") && !(g.ForMember && s.Seats)
+		if orphan || ofSubscription || mine("", g.OrderID) && !(g.ForMember && o.Seats) {
 			f.Grants = append(f.Grants, g)
 		}
 	}

@@ -84,8 +84,13 @@ func TestTeams(t *testing.T) {
 			want{"a": "", "l": "c1+own m1 p1 =c1"},
 		},
 		{
-			"a member's grant is not the buyer's",
+			"a member's grant without seats is the buyer's",
 			[]*Facts{customer(1, "c1", "a"), subscribed(1, "s1", "c1", "", ""), membered(1, "m1", "c1", "b", "member"), memberGranted(1, "g1", "c1", "s1", "", "m1"), granted(1, "g2", "c1", "s1", "")},
+			want{"a": "c1+own s1 g1 g2 =c1", "b": "m1"},
+		},
+		{
+			"a member's grant is not the buyer's",
+			[]*Facts{customer(1, "c1", "a"), bySeats(1, "s1", "c1"), membered(1, "m1", "c1", "b", "member"), memberGranted(1, "g1", "c1", "s1", "", "m1"), granted(1, "g2", "c1", "s1", "")},
 			want{"a": "c1+own s1 g2 =c1", "b": "c1 s1 g1 m1 -c1 -s1"},
 		},
 		{"a member's grant without its parent", []*Facts{customer(1, "c1", "a"), memberGranted(1, "g1", "c1", "s1", "", "m1")}, want{"a": "c1+own =c1"}},
@@ -163,7 +168,7 @@ func TestCustomerComesBack(t *testing.T) {
 func TestUpgradeOfMembersGrants(t *testing.T) {
 	path := t.TempDir() + "/old.db"
 	s := claimed(t, path)
-	for _, f := range []*Facts{customer(1, "c1", "a"), subscribed(1, "s1", "c1", "", "")} {
+	for _, f := range []*Facts{customer(1, "c1", "a"), bySeats(1, "s1", "c1")} {
 		apply(t, s, f)
 	}
 	old := entitlement.Grant{Version: rev(1), ID: "g1", CustomerID: "c1", SubscriptionID: "s1", Granted: true, ForMember: true}

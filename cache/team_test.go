@@ -39,6 +39,12 @@ func unseated(n int, id, subscription, order string) *Facts {
 	return f
 }
 
+func bySeats(n int, id, customer string) *Facts {
+	f := subscribed(n, id, customer, "", "")
+	f.Subscriptions[0].Seats = true
+	return f
+}
+
 func memberGranted(n int, id, customer, subscription, order, member string) *Facts {
 	f := granted(n, id, customer, subscription, order)
 	f.Grants[0].MemberID, f.Grants[0].ForMember = member, true
@@ -52,15 +58,15 @@ func (m *mirror) memberIs(id, subscription, order string) string {
 		return ""
 	}
 	link, metadata, external, email := m.links[id], "", v.ExternalID, m.emailLinks[id]
-	if v.Role == "owner" {
+	c := m.customers[v.CustomerID]
+	if v.Role == "owner" && email == "" && (external == "" || external == c.ExternalID) { // else it was handed over
 		if s, held := m.subscriptions[subscription]; held {
 			metadata = cmp.Or(s.MetadataUser, m.checkouts[s.CheckoutID].User)
 		} else if o, held := m.orders[order]; held {
 			metadata = cmp.Or(o.MetadataUser, m.checkouts[o.CheckoutID].User)
 		}
 		link = cmp.Or(link, m.links[v.CustomerID])
-		external = cmp.Or(external, m.customers[v.CustomerID].ExternalID)
-		email = cmp.Or(email, m.emailLinks[v.CustomerID])
+		external, email = c.ExternalID, m.emailLinks[v.CustomerID]
 	}
 	return userOrNobody(cmp.Or(link, metadata, external, email))
 }
@@ -123,7 +129,10 @@ func (m *mirror) teamOf(user string, f *entitlement.Facts) {
 		}
 	}
 	for _, g := range m.grants {
-		if g.ForMember && m.memberIs(g.MemberID, g.SubscriptionID, g.OrderID) == user {
+		s, sHeld := m.subscriptions[g.SubscriptionID]
+		o, oHeld := m.orders[g.OrderID]
+		buyers := sHeld && !s.Seats || oHeld && !o.Seats // without seats it is
+		if g.ForMember && !buyers && m.memberIs(g.MemberID, g.SubscriptionID, g.OrderID) == user {
 			f.Grants = append(f.Grants, g)
 			lent[g.SubscriptionID], lent[g.OrderID] = true, true
 		}
