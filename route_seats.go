@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
 	"github.com/caddy-polar/caddy-polar/polar"
 )
@@ -134,7 +135,9 @@ func seatProblem(err error) *problem {
 	case errors.Is(err, gateway.ErrUnknownSeat):
 		return newProblem(http.StatusNotFound, codeUnknownSeat)
 	case errors.Is(err, gateway.ErrNotManager):
-		return newProblem(http.StatusForbidden, codeNotManager)
+		p := newProblem(http.StatusForbidden, codeNotManager)
+		p.NextStep = entitlement.StepContact
+		return p
 	case errors.Is(err, gateway.ErrSelfInvited):
 		return newProblem(http.StatusConflict, codeSelfInvited)
 	case errors.Is(err, polar.ErrNoSeat):
