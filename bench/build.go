@@ -116,13 +116,17 @@ func (l *lab) runAll(ctx context.Context, dir string, commands [][]string) error
 	return nil
 }
 
+// readingRE is what the go command says at length when it cannot download.
+var readingRE = regexp.MustCompile(`reading https?://\S+ |server response: `)
+
 // run runs a command. Its error is what the command said last.
 func (l *lab) run(ctx context.Context, dir string, command ...string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("%s: %s", strings.Join(command[:min(2, len(command))], " "), reason(string(out), err))
+		said := readingRE.ReplaceAllString(string(out), "")
+		return fmt.Errorf("%s: %s", strings.Join(command[:min(2, len(command))], " "), reason(said, err))
 	}
 	return nil
 }

@@ -260,7 +260,7 @@ func (l *lab) start(ctx context.Context, rows []*row) {
 func (l *lab) spawn(ctx context.Context, name string, command []string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = l.dir
-	cmd.Env = append(os.Environ(), "GOGC="+strconv.Itoa(l.o.gogc), "XDG_DATA_HOME="+l.dir+"/data", "XDG_CONFIG_HOME="+l.dir+"/config",
+	cmd.Env = append(environment(), "GOGC="+strconv.Itoa(l.o.gogc), "XDG_DATA_HOME="+l.dir+"/data", "XDG_CONFIG_HOME="+l.dir+"/config",
 		"BENCH_JWT_SECRET="+l.secret, "BENCH_WEBHOOK_SECRET="+l.webhook)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
@@ -305,6 +305,15 @@ func (l *lab) spawn(ctx context.Context, name string, command []string) error {
 			return l.said(name, errors.New("it does not listen"))
 		}
 	}
+}
+
+// environment is ours without what would set the Go runtime of some servers
+// otherwise than it is for all.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains([]string{"GOMAXPROCS", "GOMEMLIMIT", "GODEBUG", "GOGC"}, name)
+	})
 }
 
 // said is an error with the end of a server's log.
