@@ -368,8 +368,9 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, 
 	err := gated.serve(r, next)
 	if ended := &gated.stream; ended.over.Load() {
 		if !gated.done {
-			v.account, v.decision = ended.account, *ended.decision
-			v.plans = openPlans(v.account, v.gateway.core.Rules(), v.gateway.core.Now())
+			v.account = ended.account
+			v.answer(*ended.decision)
+			v.plans = v.account.Standing(v.gateway.core.Rules(), v.gateway.core.Now()).Open
 			return g.refuse(w, r, v, g.refuseUser(r, v, d))
 		}
 		if gated.failed {
@@ -410,7 +411,7 @@ func (g *Gate) refuseUser(r *http.Request, v *visit, d demand) *problem {
 		v.gateway.logger.Info("refused", append(v.hashes(), zap.String("reason", string(v.decision.Reason)))...)
 	}
 	v.expose(r, false)
-	p := refusalOf(&v.decision, d.plans)
+	p := refusalOf(v.decision, d.plans)
 	v.guide(r, d.plans, p)
 	return p
 }

@@ -14,18 +14,31 @@ import (
 // headerNames are the names of one gateway's headers to the upstream.
 type headerNames struct {
 	folded string // the prefix in the one spelling that all spellings fold to
-
-	user, plan, plans, status, reason, until, graceUntil, customer, externalCustomer string
+	names  [headerCount]string
 }
 
+// The headers, by their places in headerNames and headerValues.
+const (
+	headerUser = iota
+	headerPlan
+	headerPlans
+	headerStatus
+	headerReason
+	headerUntil
+	headerGraceUntil
+	headerCustomer
+	headerExternalCustomer
+)
+
 func makeHeaderNames(prefix string) headerNames {
-	name := func(s string) string { return http.CanonicalHeaderKey(prefix + s) }
-	return headerNames{
-		folded: strings.ToLower(prefix),
-		user:   name("User"), plan: name("Plan"), plans: name("Plans"), status: name("Status"),
-		reason: name("Reason"), until: name("Until"), graceUntil: name("Grace-Until"), customer: name("Customer"),
-		externalCustomer: name("External-Customer"),
+	n := headerNames{folded: strings.ToLower(prefix)}
+	for i, name := range [headerCount]string{
+		headerUser: "User", headerPlan: "Plan", headerPlans: "Plans", headerStatus: "Status", headerReason: "Reason",
+		headerUntil: "Until", headerGraceUntil: "Grace-Until", headerCustomer: "Customer", headerExternalCustomer: "External-Customer",
+	} {
+		n.names[i] = http.CanonicalHeaderKey(prefix + name)
 	}
+	return n
 }
 
 // foldByte writes a byte of a header's name as those servers read it that take
@@ -114,46 +127,49 @@ func (t *trailerStripper) Read(p []byte) (int, error) {
 const headerCount = 9
 
 // headerValues are the values of our headers, as strings that a header can
-// hold. Empty ones are not sent.
-type headerValues struct {
-	user, plan, plans, status, reason, until, graceUntil, customer, externalCustomer string
+// hold, in the order of headerNames. Empty ones are not sent.
+type headerValues [headerCount]string
 
-	untilTime time.Time // what until was made of
-}
-
-// of fills in the values for a user, whoever else pays for them, and a decision.
-func (v *headerValues) of(user, payer string, a *entitlement.Account, d *entitlement.Decision, plans string) {
-	until, untilTime := v.until, v.untilTime
-	*v = headerValues{
-		user: encodeHeader(user), externalCustomer: encodeHeader(payer), plans: plans,
-		status: encodeHeader(d.Status), reason: string(d.Reason),
-	}
+// headersOf are the headers for a user, whoever else pays for them, and a
+// decision, whose end is known as a text already or is not. Without a plan to tell,
+// none stands behind a gate.
+func headersOf(user, payer string, a *entitlement.Account, d *entitlement.Decision, until, plans string, gated bool) (v headerValues) {
+	v[headerUser], v[headerExternalCustomer], v[headerPlans] = encodeHeader(user), encodeHeader(payer), plans
+	v[headerStatus], v[headerReason] = encodeHeader(d.Status), string(d.Reason)
 	if a != nil {
-		v.customer = a.OwnCustomer()
+		v[headerCustomer] = a.OwnCustomer()
 	}
 	if !d.Allowed {
-		return
+		return v
 	}
-	v.plan = d.Plan
+	if gated {
+		v[headerPlan] = d.Plan
+	}
 	if !d.Until.IsZero() {
-		if !d.Until.Equal(untilTime) {
+		if until == "" {
 			until = formatTime(d.Until)
 		}
-		v.until, v.untilTime = until, d.Until
+		v[headerUntil] = until
 	}
 	if d.Grace {
-		v.graceUntil = v.until
+		v[headerGraceUntil] = v[headerUntil]
 	}
+	return v
 }
 
-// set tells the upstream who asks and why it may. It first deletes every name,
+// set tells the upstream who asks and why it may. It deletes what is not told,
 // for the site's own authentication may have set some. own is this request's:
-// Caddy's header directives write into the slices of a header in place.
-func (n *headerNames) set(h http.Header, v *headerValues, own *[headerCount]string) {
-	*own = [headerCount]string{v.user, v.plan, v.plans, v.status, v.reason, v.until, v.graceUntil, v.customer, v.externalCustomer}
-	names := [headerCount]string{n.user, n.plan, n.plans, n.status, n.reason, n.until, n.graceUntil, n.customer, n.externalCustomer}
-	for i, name := range names {
-		if own[i] == "" {
+// Caddy's header directives write into the slices of a header in place. again says
+// that the request has headers of ours already; what stands as it was set stays.
+func (n *headerNames) set(h http.Header, v, own *headerValues, again bool) {
+	for i, name := range n.names {
+		value := v[i]
+		if again {
+			if held := h[name]; len(held) == 1 && &held[0] == &own[i] && own[i] == value {
+				continue
+			}
+		}
+		if own[i] = value; value == "" {
 			delete(h, name)
 		} else {
 			h[name] = own[i : i+1 : i+1]

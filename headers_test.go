@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -93,15 +94,37 @@ func TestEncodeHeader(t *testing.T) {
 // place, which must touch no other header and no other request.
 func TestHeaderValuesAreFresh(t *testing.T) {
 	n := makeHeaderNames("X-Polar-")
-	var v headerValues
-	v.of("u", "", nil, &entitlement.Decision{Allowed: true, Reason: "active", Plan: "pro", Status: "active"}, "pro")
+	v := headersOf("u", "", nil, &entitlement.Decision{Allowed: true, Reason: "active", Plan: "pro", Status: "active"}, "", "pro", true)
 	one, other := http.Header{}, http.Header{}
-	n.set(one, &v, new([headerCount]string))
-	n.set(other, &v, new([headerCount]string))
+	n.set(one, &v, new(headerValues), false)
+	n.set(other, &v, new(headerValues), false)
 	one["X-Polar-User"][0] = "changed"
 	one["X-Polar-User"] = append(one["X-Polar-User"], "more")
 	if one.Get("X-Polar-Plan") != "pro" || other.Get("X-Polar-User") != "u" {
 		t.Error(one, other)
+	}
+}
+
+// TestHeadersSetAgain: what stands as we have set it stays, and whatever else was
+// done to it meanwhile is mended.
+func TestHeadersSetAgain(t *testing.T) {
+	n := makeHeaderNames("X-Polar-")
+	d := entitlement.Decision{Allowed: true, Reason: "active", Plan: "pro", Status: "active"}
+	h, own := http.Header{}, new(headerValues)
+	first := headersOf("u", "", nil, &d, "", "pro", false)
+	n.set(h, &first, own, false)
+	h["X-Polar-User"][0] = "changed in place"
+	h["X-Polar-Status"] = []string{"another"}
+	h["X-Polar-Reason"] = append(h["X-Polar-Reason"], "more")
+	h["X-Polar-Until"] = []string{"added"}
+	delete(h, "X-Polar-Plans")
+	again := headersOf("u", "", nil, &d, "", "pro", true)
+	n.set(h, &again, own, true)
+	want := http.Header{
+		"X-Polar-User": {"u"}, "X-Polar-Plan": {"pro"}, "X-Polar-Plans": {"pro"}, "X-Polar-Status": {"active"}, "X-Polar-Reason": {"active"},
+	}
+	if !reflect.DeepEqual(h, want) {
+		t.Errorf("%v, want %v", h, want)
 	}
 }
 
@@ -111,9 +134,8 @@ func TestHeadersOf(t *testing.T) {
 	d := entitlement.Decision{Allowed: true, Reason: entitlement.ReasonPastDueGrace, Plan: "pro", Status: "past_due", Until: until, Grace: true}
 	n := makeHeaderNames("X-Gate-")
 	h := http.Header{"X-Gate-Grace-Until": {"old"}, "X-Gate-Plans": {"old"}}
-	var v headerValues
-	v.of("u", "acme", a, &d, "")
-	n.set(h, &v, new([headerCount]string))
+	v := headersOf("u", "acme", a, &d, "", "", true)
+	n.set(h, &v, new(headerValues), false)
 	for name, want := range map[string]string{
 		"X-Gate-User": "u", "X-Gate-External-Customer": "acme", "X-Gate-Plan": "pro", "X-Gate-Status": "past_due", "X-Gate-Reason": "past_due_grace",
 		"X-Gate-Until": "2026-12-01T00:00:00Z", "X-Gate-Grace-Until": "2026-12-01T00:00:00Z", "X-Gate-Customer": "c1", "X-Gate-Plans": "",

@@ -115,12 +115,12 @@ func (g *Gate) matches(r *http.Request) (bool, error) {
 	case err != nil:
 		return false, nil // nobody has nothing
 	}
-	told, limits := v.decision, v.limits
+	told, until, limits := v.decision, v.until, v.limits
 	decision := v.decide(d.requirement)
 	if !decision.Allowed {
 		decision = v.confirm(r, d.requirement)
 	}
-	v.decision, v.limits = told, limits
+	v.decision, v.until, v.limits = told, until, limits
 	if decision.HTTPStatus == http.StatusServiceUnavailable {
 		return false, caddyhttp.Error(http.StatusServiceUnavailable,
 			fmt.Errorf("matcher polar: %s: what the user has cannot be told now", entitlement.ReasonUnavailable))

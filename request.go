@@ -60,8 +60,10 @@ type visit struct {
 	unreadable error // why there is no account
 	plans      string
 
-	// decision is the last gate's, else that for any plan.
-	decision entitlement.Decision
+	// decision is the last gate's, else that for any plan. It is shared: nobody
+	// changes it. until is when it ends, as headers write it, or not known yet.
+	decision *entitlement.Decision
+	until    string
 
 	// limits says that on_unavailable does not apply: what keeps the user out is
 	// our own limits, or a refusal that could not be confirmed.
@@ -71,8 +73,7 @@ type visit struct {
 	checkout string
 
 	exposed bool
-	headers headerValues
-	own     [headerCount]string // the values in the request's header
+	own     headerValues // in the request's header
 }
 
 // stateOf finds the state of a request, or begins it.
@@ -149,7 +150,7 @@ func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
 		v = &visit{next: s.first.next}
 		s.first.next = v
 	}
-	v.state, v.gateway, v.local = s, g, g.core.Local()
+	v.state, v.gateway, v.local, v.decision = s, g, g.core.Local(), &undecided
 	v.now = g.core.At(v.local)
 	s.last = v
 	return v
@@ -207,7 +208,7 @@ func (v *visit) gather() error {
 		}
 		return v.unreadable
 	}
-	v.plans = openPlans(v.account, g.core.Rules(), v.now)
+	v.plans = v.account.Standing(g.core.Rules(), v.now).Open
 	return nil
 }
 
@@ -227,50 +228,44 @@ func (v *visit) claims() gateway.Visitor {
 	return gateway.Visitor{User: v.identity.Customer, Person: v.identity.User, Email: v.identity.Email, EmailVerified: v.identity.EmailVerified}
 }
 
-// openPlans lists the plans that are open now, comma separated.
-func openPlans(a *entitlement.Account, rules *entitlement.Rules, now time.Time) string {
-	if !a.Known() {
-		return ""
-	}
-	plans := ""
-	for i := range rules.Plans {
-		if !a.Opens(i, rules, now) {
-			continue
-		}
-		if plans != "" {
-			plans += ","
-		}
-		plans += rules.Plans[i].Name
-	}
-	return plans
-}
-
 // decide answers for a requirement. That the store cannot be read is an answer
 // too.
-func (v *visit) decide(q entitlement.Requirement) entitlement.Decision {
+func (v *visit) decide(q entitlement.Requirement) *entitlement.Decision {
 	if v.gather() != nil {
-		v.decision = entitlement.Unavailable()
-	} else {
-		v.decision = entitlement.Decide(v.account, q, v.gateway.core.Rules(), v.now)
+		return v.answer(entitlement.Unavailable())
 	}
+	rules := v.gateway.core.Rules()
+	if open := v.account.Standing(rules, v.now).Meets(q); open != nil {
+		v.decision, v.until = &open.Decision, open.UntilText
+		return v.decision
+	}
+	return v.answer(entitlement.Decide(v.account, q, rules, v.now))
+}
+
+// answer takes a decision that was made for this request.
+func (v *visit) answer(d entitlement.Decision) *entitlement.Decision {
+	v.decision, v.until = &d, ""
 	return v.decision
 }
 
+// undecided is the decision before there is one.
+var undecided entitlement.Decision
+
 // confirm asks Polar before a refusal that may be wrong.
-func (v *visit) confirm(r *http.Request, q entitlement.Requirement) entitlement.Decision {
+func (v *visit) confirm(r *http.Request, q entitlement.Requirement) *entitlement.Decision {
 	if v.unreadable != nil {
 		return v.decision
 	}
 	before := v.decision.HTTPStatus
-	account, decision, limits := v.gateway.core.ConfirmOf(r.Context(), v.claims(), v.account, q, v.decision)
+	account, decision, limits := v.gateway.core.ConfirmOf(r.Context(), v.claims(), v.account, q, *v.decision)
 	if account != v.account {
-		v.account, v.plans = account, openPlans(account, v.gateway.core.Rules(), v.now)
+		v.account, v.plans = account, account.Standing(v.gateway.core.Rules(), v.now).Open
 	}
-	v.decision = decision
+	v.answer(decision)
 	// Neither our own limits, nor that Polar could not be asked about who was
 	// refused for good, is a way in.
 	v.limits = limits || decision.HTTPStatus == http.StatusServiceUnavailable && before != http.StatusServiceUnavailable
-	return decision
+	return v.decision
 }
 
 // decided counts the decision, which a gate has carried out.
@@ -284,16 +279,13 @@ func (v *visit) decided(allowed bool) {
 
 // expose tells the upstream what is known about the user of the last decision.
 func (v *visit) expose(r *http.Request, gated bool) {
-	v.exposed = true
 	payer := ""
 	if v.gateway.payers {
 		payer = v.identity.Customer
 	}
-	v.headers.of(v.identity.User, payer, v.account, &v.decision, v.plans)
-	if !gated {
-		v.headers.plan = ""
-	}
-	v.gateway.names.set(r.Header, &v.headers, &v.own)
+	values := headersOf(v.identity.User, payer, v.account, v.decision, v.until, v.plans, gated)
+	v.gateway.names.set(r.Header, &values, &v.own, v.exposed)
+	v.exposed = true
 }
 
 // placeholder implements {http.polar.*} and {http.auth.user.id}.
@@ -310,7 +302,7 @@ func (s *requestState) placeholder(key string) (any, bool) {
 	if !ok {
 		return nil, false
 	}
-	d := &v.decision
+	d := v.decision
 	switch name {
 	case "user":
 		return v.identity.User, true

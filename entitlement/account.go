@@ -3,6 +3,7 @@ package entitlement
 import (
 	"cmp"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,7 +39,8 @@ type HeldCustomer struct {
 	Shared bool
 }
 
-// Account is all that concerns one user. It is never changed once made.
+// Account is all that concerns one user. It is never changed once made, but for
+// what it remembers of its own standing.
 type Account struct {
 	User string
 	Facts
@@ -50,6 +52,8 @@ type Account struct {
 	grants        []childNotes
 	seats         []childNotes
 	listed        [lists][]listed
+
+	standing atomic.Pointer[Standing]
 }
 
 type subscriptionNotes struct {
