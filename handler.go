@@ -361,7 +361,7 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, 
 		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
 		vary:                  v.gateway.vary,
 		stream: gatedStream{
-			Context: r.Context(), gate: g, gateway: v.gateway, payer: v.identity.Customer,
+			Context: r.Context(), gate: g, gateway: v.gateway, visit: v,
 			proto: r.ProtoMajor, until: v.decision.Until,
 		},
 	}

@@ -134,6 +134,8 @@ func (g *Gateway) requestProblem(r *http.Request, v *visit, err error) *problem 
 		return newProblem(http.StatusConflict, codeSeveralTeams)
 	case errors.Is(err, gateway.ErrNoCustomer):
 		return newProblem(http.StatusNotFound, codeNoCustomer)
+	case errors.Is(err, gateway.ErrEmailTaken):
+		return newProblem(http.StatusConflict, codeEmailTaken)
 	case errors.Is(err, gateway.ErrNotLinked):
 		return newProblem(http.StatusConflict, codeNotLinked)
 	}

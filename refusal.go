@@ -42,6 +42,7 @@ const (
 	codeSeveral             = "several_subscriptions"
 	codeNoCustomer          = "no_customer"
 	codeNotLinked           = "customer_not_linked"
+	codeEmailTaken          = "email_taken"
 	codeNoSeats             = "no_seats"
 	codeUnknownSeat         = "unknown_seat"
 	codeNoFreeSeats         = "no_free_seats"
@@ -100,12 +101,13 @@ var messages = map[string]message{
 	codeUnknownProduct:      {"No such product", "No plan sells this product."},
 	codeUnknownPlan:         {"No such plan", "There is no plan of this name."},
 	codeUnknownSubscription: {"No such subscription", "You have no current subscription of this id."},
-	codeSeveral:             {"Which subscription?", "You have several subscriptions: name one by its id."},
-	codeNoSeats:             {"No seats", "You have bought nothing with seats, or nothing of this id."},
-	codeUnknownSeat:         {"No such seat", "There is no seat of this id in what you have bought."},
+	codeSeveral:             {"Which subscription?", "There are several: name one by its id."},
+	codeEmailTaken:          {"This e-mail is another customer's", "Buy for your organization with an e-mail of its own: customerEmail."},
+	codeNoSeats:             {"No seats", "There is nothing with seats that you manage, or nothing of this id."},
+	codeUnknownSeat:         {"No such seat", "There is no seat of this id in what you manage."},
 	codeNoFreeSeats:         {"No free seats", "All seats are given away, or the purchase is over. Take a seat back, or buy more."},
 	codeSeatTaken:           {"A seat is there already", "This person has a seat, or an invitation to one."},
-	codeSelfInvited:         {"This is your own e-mail", "An invitation is for somebody else. Your own seat comes with the purchase, or from the portal."},
+	codeSelfInvited:         {"This is your own e-mail", "An invitation is for somebody else. A buyer's own seat comes with the purchase, or from the portal; an organization's needs another e-mail."},
 	codeSeveralTeams:        {"You are in several teams", "It cannot be told whose portal you mean. Ask whoever manages the team."},
 	codeNoCustomer:          {"No customer yet", "There is nothing bought in your name yet."},
 	codeNotLinked:           {"The customer account is not linked", "Your purchase stands under a customer account that may not be yours alone. Contact the seller."},
@@ -117,7 +119,7 @@ var messages = map[string]message{
 
 	codeInvalidInput:        {"Invalid input", "Polar does not accept this: see fields."},
 	codePaymentFailed:       {"The payment failed", "Check the payment method and try again."},
-	codeConflict:            {"Not possible now", "The subscription's state does not allow this."},
+	codeConflict:            {"Not possible now", "The state of the subscription or seat does not allow this."},
 	codeChangeRefused:       {"The change was refused", "The seller does not let customers change this by themselves."},
 	codeAlreadyCanceled:     {"The subscription is canceled", "Take the cancellation back first, if it has not ended yet."},
 	codeNotCanceled:         {"The subscription is not canceled", "There is no cancellation to take back."},

@@ -63,6 +63,7 @@ func readCheckout(w http.ResponseWriter, r *http.Request) (body checkoutBody, p 
 	q := r.URL.Query()
 	body = checkoutBody{
 		ProductID: q.Get("productId"), Plan: q.Get("plan"), SuccessURL: q.Get("return_to"), Locale: q.Get("locale"),
+		CustomerEmail: q.Get("customerEmail"),
 	}
 	for _, list := range q["products"] {
 		body.Products = append(body.Products, strings.Split(list, ",")...)
@@ -83,6 +84,7 @@ func (b *checkoutBody) anyway() string {
 	q := url.Values{"anyway": {"1"}}
 	for name, value := range map[string]string{
 		"productId": b.ProductID, "products": strings.Join(b.Products, ","), "plan": b.Plan, "return_to": b.SuccessURL, "locale": b.Locale,
+		"customerEmail": b.CustomerEmail,
 	} {
 		if value != "" {
 			q.Set(name, value)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/gateway"
 )
 
 const (
@@ -86,8 +87,14 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request, v *visit) 
 	h.Set("X-Content-Type-Options", "nosniff")
 	news, stop := g.core.Watch(v.identity.Customer)
 	defer stop()
+	var seats <-chan struct{} // are a person's, whoever pays for the rest
+	if user != v.identity.Customer {
+		var stop func()
+		seats, stop = g.core.Watch(user)
+		defer stop()
+	}
 	ending, known := g.streams.ending(r.Context())
-	s := stream{w: w, control: http.NewResponseController(w), g: g, user: user, payer: v.identity.Customer}
+	s := stream{w: w, control: http.NewResponseController(w), g: g, user: user, who: v.claims()}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	expires := time.NewTimer(time.Until(v.identity.Expires))
@@ -97,6 +104,8 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request, v *visit) 
 	for s.err == nil {
 		select {
 		case <-news:
+			boundary.Reset(s.tell())
+		case <-seats:
 			boundary.Reset(s.tell())
 		case <-boundary.C:
 			boundary.Reset(s.tell())
@@ -123,7 +132,7 @@ type stream struct {
 	control *http.ResponseController
 	g       *Gateway
 	user    string
-	payer   string // whose account it tells of
+	who     gateway.Visitor // whose account it tells of
 	last    []byte
 	err     error
 }
@@ -132,7 +141,7 @@ type stream struct {
 // in how long time alone may change it.
 func (s *stream) tell() (next time.Duration) {
 	next = time.Hour
-	account, err := s.g.core.Account(s.payer)
+	account, err := s.g.core.AccountOf(s.who)
 	if err != nil {
 		return heartbeat // unknown is no news
 	}

@@ -138,6 +138,10 @@ func seatProblem(err error) *problem {
 		p := newProblem(http.StatusForbidden, codeNotManager)
 		p.NextStep = entitlement.StepContact
 		return p
+	case errors.Is(err, gateway.ErrBadEmail):
+		p := newProblem(http.StatusUnprocessableEntity, codeInvalidInput)
+		p.Fields = []fieldView{{"email", "This is not an e-mail address."}}
+		return p
 	case errors.Is(err, gateway.ErrSelfInvited):
 		return newProblem(http.StatusConflict, codeSelfInvited)
 	case errors.Is(err, polar.ErrNoSeat):

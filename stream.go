@@ -58,7 +58,7 @@ type gatedStream struct {
 
 	gate    *Gate
 	gateway *Gateway
-	payer   string // whose account decides
+	visit   *visit // whose account decides
 	proto   int
 	until   time.Time // when the decision's reason ends
 
@@ -193,13 +193,13 @@ func (s *gatedStream) decide() (*entitlement.Account, entitlement.Decision, time
 		return nil, entitlement.Unavailable(), time.Time{}
 	}
 	now := g.core.Now()
-	account, err := g.core.Account(s.payer)
+	account, err := g.core.AccountOf(s.visit.claims())
 	if err != nil {
 		return new(entitlement.Account), entitlement.Unavailable(), now
 	}
 	decision := entitlement.Decide(account, q, g.core.Rules(), now)
 	if !decision.Allowed {
-		account, decision, _ = g.core.Confirm(s, account, q, decision)
+		account, decision, _ = g.core.ConfirmOf(s, s.visit.claims(), account, q, decision)
 	}
 	return account, decision, now
 }
@@ -238,7 +238,7 @@ func (s *gatedStream) end(reason entitlement.Reason) {
 	g := s.gateway
 	streamsEndedTotal.WithLabelValues(g.name, string(reason)).Inc()
 	if c := g.logger.Check(zap.DebugLevel, "an answer that went on was ended"); c != nil {
-		c.Write(zap.String("reason", string(reason)), zap.String("external_customer", s.payer))
+		c.Write(zap.String("reason", string(reason)), zap.String("external_customer", s.visit.identity.Customer))
 	}
 	if s.conn != nil {
 		_ = s.conn.Close() // hijacked: nobody else will

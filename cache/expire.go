@@ -138,7 +138,8 @@ func (e expiry) settled(m *family) bool {
 		}
 	}
 	for _, s := range m.seats {
-		if !s.Version.Row.Before(e.ended) || s.Claimed {
+		// A claimed one without its parent opens nothing.
+		if !s.Version.Row.Before(e.ended) {
 			return false
 		}
 	}

@@ -325,12 +325,18 @@ func (f *fold) putCustomer(old, c *entitlement.Customer) error {
 	if err != nil || c.DeletedAt.Equal(old.DeletedAt) {
 		return err
 	}
-	// That it is deleted counts for those who have a seat, too.
+	// That it is deleted counts for those who have a seat, too, and for members
+	// whose grants came before what they are of.
 	return scan(f.tx.Bucket(bucketByCustomer), c.ID, func(k kind, id string) error {
-		if k != kindSubscription && k != kindOrder {
-			return nil
+		switch k {
+		case kindSubscription, kindOrder:
+			return f.touchHolders(id)
+		case kindMember:
+			user, err := memberOwner(f.tx, id, "", "")
+			f.touch(user)
+			return err
 		}
-		return f.touchHolders(id)
+		return nil
 	})
 }
 

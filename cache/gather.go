@@ -16,6 +16,7 @@ type gatherer struct {
 	facts     entitlement.Facts
 	customers map[string]int // id → index into facts.Customers
 	lent      [][2]string    // subscription and order of what the user has as a member
+	orphans   []string       // customers of such grants of which neither is held
 }
 
 // gather reads the account of a user. One that nobody knows is empty.
@@ -224,6 +225,23 @@ func (g *gatherer) memberGrant(id string) error {
 	}
 	g.facts.Grants = append(g.facts.Grants, grant)
 	g.lent = append(g.lent, [2]string{grant.SubscriptionID, grant.OrderID})
+	if !parentHeld(g.tx, &grant) {
+		g.orphans = append(g.orphans, grant.CustomerID)
+	}
+	return nil
+}
+
+// foreignCustomer adds what counts of somebody else's customer.
+func (g *gatherer) foreignCustomer(id string) error {
+	if _, ok := g.customers[id]; ok {
+		return nil
+	}
+	c, err := g.customer(id)
+	if err != nil {
+		return err
+	}
+	*c = entitlement.HeldCustomer{Customer: entitlement.Customer{ID: id, DeletedAt: c.DeletedAt}}
+	g.facts.Foreign = append(g.facts.Foreign, id)
 	return nil
 }
 
@@ -262,6 +280,11 @@ func (g *gatherer) lenders() error {
 			}
 		}
 	}
+	for _, customer := range g.orphans { // if that is deleted they open nothing
+		if err := g.foreignCustomer(customer); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -269,13 +292,8 @@ func (g *gatherer) lenders() error {
 // and that its customer was deleted.
 func (g *gatherer) lender(purchase, customer string, ofSubscription bool) error {
 	g.facts.Foreign = append(g.facts.Foreign, purchase)
-	if _, ok := g.customers[customer]; !ok {
-		c, err := g.customer(customer)
-		if err != nil {
-			return err
-		}
-		*c = entitlement.HeldCustomer{Customer: entitlement.Customer{ID: customer, DeletedAt: c.DeletedAt}}
-		g.facts.Foreign = append(g.facts.Foreign, customer)
+	if err := g.foreignCustomer(customer); err != nil {
+		return err
 	}
 	return g.refunds(purchase, ofSubscription)
 }

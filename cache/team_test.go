@@ -117,6 +117,7 @@ func (m *mirror) teamIndexes(out map[string]string, add func(bucket, holder, kin
 // teamOf adds to what a user has what is theirs as a member.
 func (m *mirror) teamOf(user string, f *entitlement.Facts) {
 	lent := make(map[string]bool)
+	var orphans []string // customers of grants without their parents
 	for id, v := range m.members {
 		if m.memberIs(id, "", "") == user {
 			f.Members = append(f.Members, v)
@@ -133,12 +134,17 @@ func (m *mirror) teamOf(user string, f *entitlement.Facts) {
 		o, oHeld := m.orders[g.OrderID]
 		buyers := sHeld && !s.Seats || oHeld && !o.Seats // without seats it is
 		if g.ForMember && !buyers && m.memberIs(g.MemberID, g.SubscriptionID, g.OrderID) == user {
+			if !sHeld && !oHeld {
+				orphans = append(orphans, g.CustomerID)
+			}
 			f.Grants = append(f.Grants, g)
 			lent[g.SubscriptionID], lent[g.OrderID] = true, true
 		}
 	}
 	foreign := func(id, customer string) {
-		f.Foreign = append(f.Foreign, id)
+		if id != "" {
+			f.Foreign = append(f.Foreign, id)
+		}
 		if !slices.ContainsFunc(f.Customers, func(c entitlement.HeldCustomer) bool { return c.ID == customer }) {
 			f.Foreign = append(f.Foreign, customer)
 			f.Customers = append(f.Customers, entitlement.HeldCustomer{
@@ -170,6 +176,9 @@ func (m *mirror) teamOf(user string, f *entitlement.Facts) {
 				}
 			}
 		}
+	}
+	for _, customer := range orphans {
+		foreign("", customer)
 	}
 }
 

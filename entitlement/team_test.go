@@ -366,3 +366,27 @@ func TestExplainOnce(t *testing.T) {
 		t.Errorf("%+v", e.Plans[0].Facts)
 	}
 }
+
+// TestSeenByShares: what was bought without seats is shared whichever member Polar
+// has given its benefits to; what may have come with a seat is not.
+func TestSeenByShares(t *testing.T) {
+	r := rules()
+	bob := ent.NewAccount("bob", ent.Facts{})
+	owners := func(g *ent.Grant) { g.MemberID = "m" }
+	for _, c := range []struct {
+		name  string
+		facts ent.Facts
+		want  bool
+	}{
+		{"a member's, without seats", facts(sub("active", product(prodOther)), grant(ofMember, ofSub("sub"))), true},
+		{"a member's, with seats", facts(sub("active", product(prodOther), subSeats), grant(ofMember, ofSub("sub"))), false},
+		{"the owner's, with seats", facts(sub("active", product(prodOther), subSeats), grant(owners, ofSub("sub"))), false},
+		{"the owner's, of what is not held", facts(grant(owners, ofSub("unheard"))), false},
+		{"nobody's, of what is not held", facts(grant(ofSub("unheard"))), true},
+	} {
+		org := ent.NewAccount("org", c.facts)
+		if d := ent.Decide(org.SeenBy(bob), require(t, r, "pro"), r, start); d.Allowed != c.want {
+			t.Errorf("%s: %+v", c.name, d)
+		}
+	}
+}

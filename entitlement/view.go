@@ -59,7 +59,9 @@ func (a *Account) SeenBy(person *Account) *Account {
 		Refunds: slices.Clone(a.Refunds), Passes: slices.Clone(a.Passes), Members: slices.Clone(a.Members), CheckoutAt: a.CheckoutAt,
 	}
 	for i := range a.Grants {
-		if g := &a.Grants[i]; !g.ForMember && !a.sellsSeats(&a.grants[i]) {
+		g, n := &a.Grants[i], &a.grants[i]
+		held := n.subscription >= 0 || n.order >= 0
+		if held && !a.sellsSeats(n) || !held && g.MemberID == "" {
 			f.Grants = append(f.Grants, *g)
 		}
 	}
@@ -71,11 +73,11 @@ func (a *Account) SeenBy(person *Account) *Account {
 }
 
 // lend adds the seats that an account has as a member of teams, with what they
-// are of. An owner is the buyer, and no single person.
+// are of. An owner is the buyer, and no single person, unless linked to one.
 func (a *Account) lend(f *Facts) {
 	var members []string
 	for i := range a.Members {
-		if m := &a.Members[i]; m.Role != RoleOwner {
+		if m := &a.Members[i]; m.Role != RoleOwner || m.ExternalID != "" && m.ExternalID != a.User {
 			members = append(members, m.ID)
 			f.Members = append(f.Members, *m)
 		}

@@ -382,10 +382,20 @@ func (a *Account) seatWay(w *way, i int, g *Grace, r *Rules, now time.Time) {
 		if w.open {
 			w.rank = rankSeat
 		}
-	case w.open || !live && seat.RevokedAt.Before(w.until):
+	case w.open || !live && seat.RevokedAt.Before(w.until) && !a.endedUnpaid(notes, seat.RevokedAt):
 		// It was taken back while what it is of went on.
 		w.closed(w.status, ReasonSeatRevoked, seat.RevokedAt)
 	}
+}
+
+// endedUnpaid says whether what a seat is of has ended for a payment that failed,
+// and Polar took the seat back with that: then the end is what is told.
+func (a *Account) endedUnpaid(n *childNotes, revokedAt time.Time) bool {
+	if n.subscription < 0 {
+		return false
+	}
+	s := &a.Subscriptions[n.subscription]
+	return s.Status.Ended() && !s.PastDueAt.IsZero() && !revokedAt.Before(s.PastDueAt)
 }
 
 // revokedByFailedPayment says whether Polar took a grant or seat back only

@@ -124,7 +124,11 @@ func (g *Gateway) checkProducts(products []string) error {
 
 // addBuyer says who buys, unless something stands against it.
 func (g *Gateway) addBuyer(ctx context.Context, v *Visitor, p *Purchase, body *polar.CheckoutCreate) error {
-	customer, isNew, err := g.buyer(ctx, v)
+	email := p.Email
+	if g.sales.NoBodyEmail {
+		email = ""
+	}
+	customer, isNew, err := g.buyer(ctx, v, email)
 	if err != nil {
 		return err
 	}
@@ -157,8 +161,8 @@ func (g *Gateway) addBuyer(ctx context.Context, v *Visitor, p *Purchase, body *p
 	switch {
 	case customer != "":
 		body.CustomerID = customer
-	case (!v.EmailVerified || !v.self()) && !g.sales.NoBodyEmail:
-		body.CustomerEmail = p.Email
+	case !v.EmailVerified || !v.self():
+		body.CustomerEmail = email
 		fallthrough
 	default:
 		body.ExternalCustomerID = v.User

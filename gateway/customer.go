@@ -19,6 +19,9 @@ var (
 	// that may be somebody else, or that somebody else's purchases stand under
 	// theirs.
 	ErrNotLinked = errors.New("the Polar customer is not this user's alone")
+	// ErrEmailTaken says that Polar would put what an organization buys under
+	// somebody else, who has the e-mail that it was to be bought with.
+	ErrEmailTaken = errors.New("another customer has this e-mail")
 )
 
 // Visitor is who asks, as their token and connection say.
@@ -165,7 +168,7 @@ func readAll[T any](
 // buyer finds the customer to sell to, and makes or completes one for a
 // verified e-mail: then the purchase cannot end up under somebody else's
 // customer. Empty: Polar makes one with whatever e-mail the buyer types.
-func (g *Gateway) buyer(ctx context.Context, v *Visitor) (id string, isNew bool, err error) {
+func (g *Gateway) buyer(ctx context.Context, v *Visitor, email string) (id string, isNew bool, err error) {
 	account, err := g.Account(v.User)
 	if err != nil {
 		return "", false, err
@@ -181,6 +184,8 @@ func (g *Gateway) buyer(ctx context.Context, v *Visitor) (id string, isNew bool,
 		return found.ID, false, nil
 	case !errors.Is(err, polar.ErrNotFound):
 		return "", false, err
+	case !v.self():
+		return g.buyerForParty(ctx, v, email)
 	case v.Email == "" || !v.EmailVerified:
 		return "", false, nil
 	}
@@ -195,6 +200,38 @@ func (g *Gateway) buyer(ctx context.Context, v *Visitor) (id string, isNew bool,
 	return "", false, g.withoutScope(err)
 }
 
+// buyerForParty is buyer for somebody who buys for others. Polar has one customer
+// by an e-mail: what is bought with that of a person would be the person's.
+func (g *Gateway) buyerForParty(ctx context.Context, v *Visitor, email string) (id string, isNew bool, err error) {
+	address := email
+	if address == "" && v.EmailVerified {
+		address = v.Email
+	}
+	if address == "" {
+		return "", false, nil
+	}
+	page, err := g.client.ListCustomers(ctx, polar.CustomerFilter{Email: address}, polar.Paging{Limit: 10})
+	if err != nil {
+		return "", false, g.withoutScope(err)
+	}
+	for i := range page.Items {
+		if c := &page.Items[i]; c.DeletedAt == nil && c.ExternalID != v.User && sameEmail(c.Email, address) {
+			return "", false, ErrEmailTaken
+		}
+	}
+	if email != "" {
+		return "", false, nil // Polar makes it, once they have paid
+	}
+	made, err := g.client.CreateCustomer(ctx, polar.CustomerCreate{Email: address, ExternalID: v.User})
+	if errors.Is(err, polar.ErrInvalid) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, g.withoutScope(err)
+	}
+	return made.Item.ID, true, g.learnCustomer(ctx, made)
+}
+
 // withoutScope lets a checkout go on when the access token may not make
 // customers: Polar makes them then, with whatever e-mail the buyer types.
 func (g *Gateway) withoutScope(err error) error {
@@ -206,8 +243,7 @@ func (g *Gateway) withoutScope(err error) error {
 }
 
 // completeCustomer gives the customer with the verified e-mail the user's id,
-// unless it has one: that cannot be changed. Nor is the e-mail of a person that of
-// an organization, whose members would get all that the person has bought.
+// unless it has one: that cannot be changed.
 func (g *Gateway) completeCustomer(ctx context.Context, v *Visitor) (string, error) {
 	page, err := g.client.ListCustomers(ctx, polar.CustomerFilter{Email: v.Email}, polar.Paging{Limit: 10})
 	if err != nil {
@@ -219,7 +255,7 @@ func (g *Gateway) completeCustomer(ctx context.Context, v *Visitor) (string, err
 		case c.DeletedAt != nil || !sameEmail(c.Email, v.Email):
 		case c.ExternalID == v.User: // made at the same moment by another request
 			return c.ID, g.learnCustomer(ctx, polar.Answer[polar.CustomerProfile]{Item: *c, AsOf: page.AsOf})
-		case c.ExternalID == "" && v.self():
+		case c.ExternalID == "":
 			a, err := g.client.UpdateCustomer(ctx, c.ID, polar.CustomerUpdate{ExternalID: v.User})
 			if err != nil {
 				return "", err

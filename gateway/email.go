@@ -109,6 +109,31 @@ func (g *Gateway) accountInParty(v Visitor) (*entitlement.Account, error) {
 	return party.SeenBy(person), nil
 }
 
+// linkAgain is the account after another look at what the e-mail can link, for
+// who is somebody already.
+func (g *Gateway) linkAgain(v *Visitor, a *entitlement.Account) (*entitlement.Account, error) {
+	alone := Visitor{User: v.Person, Email: v.Email, EmailVerified: v.EmailVerified}
+	switch {
+	case v.self() && isSomebody(a) && g.proves(v):
+		return g.linkByEmail(v, a)
+	case v.self() || !g.proves(&alone):
+		return a, nil
+	}
+	person, err := g.Account(v.Person)
+	if err != nil {
+		return a, err
+	}
+	linked, err := g.linkMembers(&alone, person)
+	if err != nil || linked == person {
+		return a, err
+	}
+	party, err := g.Account(v.User)
+	if err != nil {
+		return a, err
+	}
+	return party.SeenBy(linked), nil
+}
+
 // proves says whether somebody's e-mail can make a customer theirs.
 func (g *Gateway) proves(v *Visitor) bool {
 	return g.linkEmail && v.EmailVerified && v.Email != "" && v.self()

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -110,14 +112,17 @@ func (g *Gateway) Confirm(ctx context.Context, a *entitlement.Account, q entitle
 
 // ConfirmOf is Confirm for somebody whose token was verified: see AccountOf.
 func (g *Gateway) ConfirmOf(ctx context.Context, v Visitor, a *entitlement.Account, q entitlement.Requirement, d entitlement.Decision) (fresh *entitlement.Account, _ entitlement.Decision, limits bool) {
-	if g.client == nil || v.User == "" { // of nobody there is nothing to ask
+	if g.client == nil {
 		return a, d, false
 	}
-	if !d.Allowed && g.proves(&v) && isSomebody(a) {
+	if !d.Allowed {
 		// Something of theirs may be open, and a team have invited them all the same.
-		if linked, err := g.linkByEmail(&v, a); err == nil && linked != a {
+		if linked, err := g.linkAgain(&v, a); err == nil && linked != a {
 			a, d = linked, entitlement.Decide(linked, q, g.Rules(), g.Now())
 		}
+	}
+	if v.User == "" {
+		return g.confirmSeats(ctx, v, a, q, d)
 	}
 	why := g.doubts(a, &d)
 	if d.Allowed || why == (doubt{}) {
@@ -154,6 +159,28 @@ func (g *Gateway) ConfirmOf(ctx context.Context, v Visitor, a *entitlement.Accou
 		d = unknown
 	}
 	return fresh, d, false
+}
+
+// confirmSeats is ConfirmOf for a person for whom nobody pays: there is nothing to
+// ask for but the seats that they are known to have.
+func (g *Gateway) confirmSeats(ctx context.Context, v Visitor, a *entitlement.Account, q entitlement.Requirement, d entitlement.Decision) (*entitlement.Account, entitlement.Decision, bool) {
+	if v.self() || len(a.Seats) == 0 || d.Allowed {
+		return a, d, false
+	}
+	person, err := g.Account(v.Person)
+	if err != nil {
+		return a, d, false
+	}
+	_, asked, limits := g.Confirm(ctx, person, q, d)
+	if asked.HTTPStatus == http.StatusServiceUnavailable {
+		return a, asked, limits
+	}
+	if a, err = g.AccountOf(v); err != nil {
+		return a, entitlement.Unavailable(), false
+	}
+	rules := *g.Rules()
+	rules.ConfirmedAt = latest(rules.ConfirmedAt, g.lookUps.of(v.Person).heard)
+	return a, entitlement.Decide(a, q, &rules, g.Now()), false
 }
 
 // awaitLookUp looks a user up, once for all requests of the user, and waits for
@@ -301,12 +328,43 @@ func (g *Gateway) readUser(ctx context.Context, a *entitlement.Account, why doub
 	}
 	if g.usesBenefits() {
 		for i := range a.Customers {
-			if c := &a.Customers[i]; c.DeletedAt.IsZero() {
+			// Of a whole team's grants those of one holder come by themselves.
+			if c := &a.Customers[i]; c.DeletedAt.IsZero() && !a.IsForeign(c.ID) {
 				group.Go(func() error { return g.readGrants(inner, polar.BenefitGrantFilter{CustomerID: c.ID}) })
 			}
 		}
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return g.readOwnSeats(ctx, a.User)
+}
+
+// readOwnSeats reads the seats of what a user has bought, as far as they have none:
+// they may have been given one, and nobody told.
+func (g *Gateway) readOwnSeats(ctx context.Context, user string) error {
+	a, err := g.Account(user)
+	if err != nil {
+		return err
+	}
+	seated := func(id string) bool {
+		return slices.ContainsFunc(a.Seats, func(s entitlement.Seat) bool { return s.Claimed && s.SubscriptionID+s.OrderID == id })
+	}
+	for s := range a.CurrentSubscriptions() {
+		if s.Seats && !seated(s.ID) {
+			if err := g.readSeats(ctx, polar.SeatFilter{SubscriptionID: s.ID}); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range a.Orders {
+		if o := &a.Orders[i]; hasOwnSeats(o) && !a.IsForeign(o.ID) && !seated(o.ID) {
+			if err := g.readSeats(ctx, polar.SeatFilter{OrderID: o.ID}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // readHeld reads what the user is known to have by the ids of it.

@@ -115,7 +115,9 @@ func (g *Gateway) teamOf(user string) (manager, error) {
 	var teams, managed []manager
 	for i := range account.Members {
 		m := &account.Members[i]
-		if m.Deleted {
+		// Anybody can make anybody with an e-mail a manager of theirs, and hope for
+		// their card.
+		if m.Deleted || m.Manages() && m.ExternalID != user {
 			continue
 		}
 		teams = append(teams, manager{m.CustomerID, m.ID})

@@ -21,6 +21,8 @@ var (
 	ErrNotManager = errors.New("the user does not manage this team")
 	// ErrUnknownSeat says that no purchase of the user's has such a seat.
 	ErrUnknownSeat = errors.New("there is no such seat")
+	// ErrBadEmail says that an e-mail is none, or can be read in several ways.
+	ErrBadEmail = errors.New("not an e-mail address")
 	// ErrSelfInvited says that the user has invited themselves.
 	ErrSelfInvited = errors.New("the invitation is to the user's own e-mail")
 )
@@ -72,17 +74,27 @@ func (g *Gateway) Seats(ctx context.Context, user, id string) (*SeatList, error)
 	if len(meant) == 0 {
 		return nil, g.whyNoSeats(user, id)
 	}
-	list := &SeatList{Of: meant[0], All: all}
+	for i := range meant {
+		list := &SeatList{Of: meant[i], All: all}
+		if err = g.listSeats(ctx, user, list); !errors.Is(err, ErrNotManager) {
+			return list, err
+		}
+	}
+	return nil, err
+}
+
+// listSeats asks as what the user is there.
+func (g *Gateway) listSeats(ctx context.Context, user string, list *SeatList) error {
 	portal, err := g.portalAs(ctx, user, list.Of.as)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	seats, err := portal.ListSeats(ctx, polar.SeatFilter{SubscriptionID: list.Of.SubscriptionID, OrderID: list.Of.OrderID})
 	if err != nil {
-		return nil, seatFailure(err, ErrNoSeats)
+		return seatFailure(err, ErrNoSeats)
 	}
 	list.Seats = seats.Item
-	return list, g.learn(ctx, seats.AsOf, each(seats.Item.Seats, (*reader).seat)...)
+	return g.learn(ctx, seats.AsOf, each(seats.Item.Seats, (*reader).seat)...)
 }
 
 // InviteToSeat invites somebody else to a free seat of a purchase, which may be
@@ -90,6 +102,9 @@ func (g *Gateway) Seats(ctx context.Context, user, id string) (*SeatList, error)
 func (g *Gateway) InviteToSeat(ctx context.Context, v Visitor, email, id string) (*polar.Seat, error) {
 	if _, err := g.ask(); err != nil {
 		return nil, err
+	}
+	if _, ok := foldEmail(email); !ok {
+		return nil, ErrBadEmail // and Polar might find another one in it
 	}
 	if err := g.starts.take(v.User, g.local()); err != nil {
 		return nil, err
@@ -162,6 +177,7 @@ func (g *Gateway) changeSeat(
 		}
 	}
 	var tried []manager
+	outcome := ErrUnknownSeat
 	for i := range all {
 		as := all[i].as
 		if slices.Contains(tried, as) {
@@ -169,18 +185,21 @@ func (g *Gateway) changeSeat(
 		}
 		tried = append(tried, as)
 		portal, err := g.portalAs(ctx, user, as)
-		if err != nil {
+		var seat polar.Answer[polar.Seat]
+		if err == nil {
+			if seat, err = change(portal, ctx, id); err == nil {
+				return &seat.Item, g.learnSeat(ctx, seat)
+			}
+			err = seatFailure(err, ErrUnknownSeat)
+		}
+		switch {
+		case errors.Is(err, ErrNotManager):
+			outcome = err // of this team, and perhaps of none: go on
+		case !errors.Is(err, ErrUnknownSeat):
 			return nil, err
 		}
-		seat, err := change(portal, ctx, id)
-		switch {
-		case err == nil:
-			return &seat.Item, g.learnSeat(ctx, seat)
-		case !errors.Is(err, polar.ErrNotFound):
-			return nil, seatFailure(err, ErrUnknownSeat)
-		}
 	}
-	return nil, ErrUnknownSeat
+	return nil, outcome
 }
 
 // learnSeat keeps what Polar answers to a change: it is a whole fact.
@@ -200,8 +219,9 @@ func seatFailure(err, unknown error) error {
 	return err
 }
 
-// seatPurchases lists what has seats that the user manages, their own first.
-// All of it is read from Polar before.
+// seatPurchases lists what has seats that the user manages, their own first,
+// which is read from Polar before. Of others' teams it is what is held: they can
+// be many, and whoever has one can make anybody its manager.
 func (g *Gateway) seatPurchases(ctx context.Context, user string) ([]SeatPurchase, error) {
 	own, err := g.ownCustomer(ctx, user)
 	if err != nil && !errors.Is(err, ErrNoCustomer) && !errors.Is(err, ErrNotLinked) {
@@ -224,9 +244,6 @@ func (g *Gateway) seatPurchases(ctx context.Context, user string) ([]SeatPurchas
 			continue
 		}
 		teams++
-		if _, err := g.readPurchases(ctx, m.CustomerID); err != nil {
-			return nil, err
-		}
 		more, err := g.purchasesOf(manager{m.CustomerID, m.ID})
 		if err != nil {
 			return nil, err

@@ -148,7 +148,9 @@ func TestLifeOfATeam(t *testing.T) {
 	}{
 		"oneself, as Polar knows them":     {Visitor{User: ada}, "ada@example.com", "", ErrSelfInvited},
 		"oneself, as the token knows them": {Visitor{User: ada, Email: "ada@home.example"}, "Ada@Home.example", "", ErrSelfInvited},
-		"no e-mail":                        {adaVisits(), "nonsense", "", polar.ErrInvalid},
+		"no e-mail":                        {adaVisits(), "nonsense", "", ErrBadEmail},
+		"an e-mail with a name":            {adaVisits(), "Ada <ada@example.com>", "", ErrBadEmail},
+		"an e-mail with blanks":            {adaVisits(), " ada@example.com", "", ErrBadEmail},
 		"another purchase":                 {adaVisits(), "x@example.com", s.pro.ID, ErrNoSeats},
 		"a stranger":                       {Visitor{User: "usr_stranger"}, "x@example.com", "", ErrNoSeats},
 		"a stranger who knows the id":      {Visitor{User: "usr_stranger"}, "x@example.com", purchase, ErrNoSeats},

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/polar"
@@ -72,6 +74,12 @@ func (g *Gateway) readTeam(ctx context.Context, run *syncRun, t *team, withMembe
 	seats, err := client.ListSeats(ctx, polar.SeatFilter{SubscriptionID: t.subscription, OrderID: t.order})
 	if absent(err) {
 		return &cache.Facts{}, nil // the purchase is gone: whoever looks for it closes it
+	}
+	if errors.Is(err, polar.ErrForbidden) && !errors.Is(err, polar.ErrScope) || errors.Is(err, polar.ErrUnexpected) {
+		// One team must not end the sync of all others.
+		g.logger.Warn("the seats of a purchase cannot be read: they are known from webhooks only",
+			zap.String("purchase", t.subscription+t.order), zap.Error(err))
+		return &cache.Facts{}, nil
 	}
 	if err != nil {
 		return nil, err

@@ -654,3 +654,38 @@ func TestBenefitsOfBuyerOfTeam(t *testing.T) {
 		x.is(ada, "suite", false, entitlement.ReasonCanceled)
 	})
 }
+
+// A payment that is never made ends a team's subscription: then that is what
+// everybody is told, and not that a seat was taken back.
+func TestTeamWhosePaymentIsNeverMade(t *testing.T) {
+	teamLives(t, box.Options{}, func(x *teams) {
+		sub := x.buysSeats(adaVisits(), x.team, 2)
+		x.seats(sub, grace)
+		x.seats(sub, ada)
+		x.failsToPay(sub)
+		x.later(23 * day)
+		for _, user := range []string{ada, grace} {
+			x.is(user, "team", false, entitlement.ReasonCanceled)
+		}
+	})
+}
+
+// The buyer's seat is found by a look-up, if nobody has told of it.
+func TestLookUpFindsTheBuyersSeat(t *testing.T) {
+	x := newTeams(t, box.Options{})
+	x.sync() // and no webhooks
+	p := x.purchase(x.team.ID)
+	p.Seats = 2
+	c, err := x.g.OpenCheckout(t.Context(), adaVisits(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paid := must(x.box.Confirm(c.ID, box.Payment{Email: ada + "@example.com"}))
+	must(x.box.AssignSeat(box.SeatAssignment{
+		SubscriptionID: paid.SubscriptionID, MemberID: x.box.Members(paid.CustomerID)[0].ID, Immediate: true,
+	}))
+	x.box.Advance(time.Minute)
+	if d := x.confirm(ada, "team"); !d.Allowed {
+		t.Errorf("%+v", d)
+	}
+}

@@ -3,6 +3,9 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -314,7 +317,9 @@ func TestLookUpOfSeats(t *testing.T) {
 	if err := x.g.LookUp(t.Context(), grace); err != nil {
 		t.Fatal(err)
 	}
-	x.is(grace, "team", false, entitlement.ReasonSeatRevoked)
+	// What Polar has granted with the seat is told with those of the whole team, by
+	// a sync.
+	x.is(grace, "team", false, entitlement.ReasonPlanRequired)
 	x.seats(sub, grace)
 	if err := x.g.LookUp(t.Context(), grace); err != nil {
 		t.Fatal(err)
@@ -323,4 +328,35 @@ func TestLookUpOfSeats(t *testing.T) {
 	// A period that is over without a word from Polar: the gate asks, and holds on.
 	x.box.Advance(31*day + 3*day + time.Hour)
 	x.confirms(grace, "team", true, entitlement.ReasonActive)
+}
+
+// One team whose seats Polar does not tell keeps no other from being read.
+func TestOneTeamThatPolarDoesNotTell(t *testing.T) {
+	x := newTeams(t, box.Options{})
+	x.sync()
+	x.deaf = true
+	x.seats(x.buysSeats(adaVisits(), x.team, 2), grace)
+	to, err := url.Parse(x.config.Server)
+	mustDo(err)
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.URL.Path, "customer-seats") {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"error":"FeatureNotEnabled","detail":"Seat-based pricing is not enabled"}`))
+	}))
+	t.Cleanup(front.Close)
+	x.g.client.Close()
+	x.g.client = must(polar.NewClient(polar.ClientConfig{
+		BaseURL: front.URL, Token: x.config.AccessToken, Logger: x.g.logger, Now: x.g.local, Sleep: x.g.sleep,
+	}))
+	if _, err := x.g.Sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if a := must(x.g.Account(ada)); len(a.Subscriptions) != 1 {
+		t.Error("what the team has bought is not held")
+	}
 }

@@ -214,6 +214,7 @@ func (g *Gateway) Forget(ctx context.Context, user string) (removed int, err err
 	if removed, err = g.store.Forget(ctx, user); err != nil {
 		return 0, err
 	}
+	g.contested.clear(user)
 	g.logger.Info("user forgotten", zap.String("user_hash", g.HashUser(user)), zap.Int("records", removed))
 	return removed, nil
 }

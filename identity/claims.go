@@ -90,8 +90,9 @@ func (b *block) readNames(claims map[string]any, id *Identity) error {
 	if value, named := b.payer.in(claims); named {
 		id.Customer = ""
 		if value != nil {
-			if id.Customer, ok = b.readID(value); !ok {
-				return ErrCustomer
+			name, _ := value.(string)
+			if id.Customer, ok = b.readID(value); !ok || strings.TrimSpace(name) != name {
+				return ErrCustomer // with blanks around it, it is some other name by mistake
 			}
 		}
 	}

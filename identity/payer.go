@@ -3,6 +3,7 @@ package identity
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Manage says who may act for the paying party: whose value at Path is one of Values,
@@ -26,6 +27,11 @@ func newPayer(customer []string, m Manage) (p payer, err error) {
 	if err := checkClaims(append(slices.Clone(customer), m.Path)...); err != nil {
 		return p, err
 	}
+	for _, name := range append(slices.Clone(customer), m.Path) {
+		if name != "" && slices.Contains(strings.Split(name, "."), "") {
+			return p, fmt.Errorf("%w: %q has an empty step", ErrPayer, name)
+		}
+	}
 	for _, name := range customer {
 		p.customer = append(p.customer, newPath(name))
 	}
@@ -33,11 +39,12 @@ func newPayer(customer []string, m Manage) (p payer, err error) {
 	return p, nil
 }
 
-// in returns what names the paying party, nil if nothing does. named is false if it is
+// in returns what names the paying party, nil if nothing does: apps write null or an
+// empty text for no organization. named is false if it is
 // not looked for.
 func (p *payer) in(claims map[string]any) (value any, named bool) {
 	for _, path := range p.customer {
-		if value, _ := path.in(claims); value != nil {
+		if value, _ := path.in(claims); value != nil && value != "" {
 			return value, true
 		}
 	}

@@ -28,7 +28,7 @@ const (
 	connectTimeout = 5 * time.Second
 	defaultTimeout = 15 * time.Second
 	maxAttempts    = 4
-	maxBody        = 16 << 20
+	maxBody        = 64 << 20 // the seats of a big team come in one piece
 	maxErrorBody   = 64 << 10
 )
 
