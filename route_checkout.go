@@ -79,12 +79,11 @@ func readCheckout(w http.ResponseWriter, r *http.Request) (body checkoutBody, p 
 }
 
 // anyway is the query of a checkout for the same, by somebody who has been told
-// of their pass.
+// of their pass or seat. An e-mail has no place in an address.
 func (b *checkoutBody) anyway() string {
 	q := url.Values{"anyway": {"1"}}
 	for name, value := range map[string]string{
 		"productId": b.ProductID, "products": strings.Join(b.Products, ","), "plan": b.Plan, "return_to": b.SuccessURL, "locale": b.Locale,
-		"customerEmail": b.CustomerEmail,
 	} {
 		if value != "" {
 			q.Set(name, value)

@@ -464,7 +464,7 @@ func TestBodyLimit(t *testing.T) {
 	pad := strings.Repeat(" ", 1<<20)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		for range 17 {
+		for range 65 {
 			_, _ = io.WriteString(w, pad)
 		}
 		_, _ = io.WriteString(w, aSubscription)
@@ -472,7 +472,7 @@ func TestBodyLimit(t *testing.T) {
 	defer server.Close()
 	_, err := newClient(t, polar.ClientConfig{BaseURL: server.URL}).GetSubscription(t.Context(), anID)
 	wantKinds(t, err, polar.ErrUnexpected)
-	if !strings.Contains(err.Error(), "larger than 16 MiB") {
+	if !strings.Contains(err.Error(), "larger than 64 MiB") {
 		t.Error(err)
 	}
 }
