@@ -74,7 +74,7 @@ func kindOf[T any](fields func(*codec, *T)) recordKind {
 
 var recordKinds = []recordKind{
 	kindOf(customerFields), kindOf(subscriptionFields), kindOf(orderFields), kindOf(grantFields),
-	kindOf(refundFields), kindOf(checkoutFields), kindOf(passFields), kindOf(emailFields),
+	kindOf(refundFields), kindOf(checkoutFields), kindOf(passFields), kindOf(emailFields), kindOf(memberFields), kindOf(seatFields),
 }
 
 func TestRecordRoundTrip(t *testing.T) {
@@ -165,6 +165,12 @@ func TestRecordsOfTheFirstSchema(t *testing.T) {
 		},
 		{recordKinds[5], Checkout{ID: "a", CustomerID: "b", User: "c", OpenedAt: time.UnixMicro(1).UTC(), Used: true}, "\x01a\x01b\x01c\x02\x01"},
 		{recordKinds[7], emailRecord{ID: "a", Row: time.UnixMicro(1).UTC(), Digest: "b"}, "\x01a\x02\x01b"},
+		{recordKinds[8], entitlement.Member{Version: v, ID: "a", CustomerID: "b", ExternalID: "c", Role: "d", Deleted: true}, "\x02\x7f\x01a\x01b\x01c\x01d\x01"},
+		{
+			recordKinds[9],
+			entitlement.Seat{Version: v, ID: "a", SubscriptionID: "b", OrderID: "c", CustomerID: "d", MemberID: "e", Claimed: true, RevokedAt: time.UnixMicro(1).UTC(), ClaimedIn: v},
+			"\x02\x7f\x01a\x01b\x01c\x01d\x01e\x01\x00\x02\x02\x7f",
+		},
 		{recordKinds[6], entitlement.Pass{ID: "a", User: "b", Plan: "c", Reason: "d"}, "\x01a\x01b\x01c\x00\x01d"},
 	} {
 		if got := c.kind.encode(c.v); string(got) != c.want {
