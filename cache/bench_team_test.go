@@ -15,7 +15,7 @@ func benchTeam(b *testing.B) (*Store, []string) {
 	s := fastStore(b, b.TempDir())
 	b.Cleanup(func() { _ = s.Close() })
 	f := customer(1, "c1", "buyer")
-	for _, more := range []*Facts{subscribed(1, "s1", "c1", "", ""), ordered(1, "o1", "c1", "s1", "", "")} {
+	for _, more := range []*Facts{bySeats(1, "s1", "c1"), ordered(1, "o1", "c1", "s1", "", "")} {
 		merge(f, more)
 	}
 	var users []string
@@ -42,7 +42,7 @@ func BenchmarkTeamFold(b *testing.B) {
 		{"seat", func(n int) *Facts { return seated(n, "p-user0007", "s1", "", "c1", "m-user0007") }},
 		{"member", func(n int) *Facts { return membered(n, "m-user0007", "c1", "user0007", "member") }},
 		{"grant", func(n int) *Facts { return memberGranted(n, "g-user0007", "c1", "s1", "", "m-user0007") }},
-		{"subscription", func(n int) *Facts { return subscribed(n, "s1", "c1", "", "") }},
+		{"subscription", func(n int) *Facts { return bySeats(n, "s1", "c1") }},
 		{"customer", func(n int) *Facts { return customer(n, "c1", "buyer") }},
 		{"customer deleted and back", func(n int) *Facts {
 			if n%2 == 0 {
