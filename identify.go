@@ -13,9 +13,9 @@ import (
 // sessions, or by what another module of Caddy's has found out.
 type identifier interface {
 	// identify looks into a request, whose credentials stand in from. sure says
-	// that whoever is not known will be refused. The error is one of identity's;
-	// ErrMissing gives the next way its turn.
-	identify(r *http.Request, from http.Header, now time.Time, sure bool) (identity.Identity, error)
+	// that whoever is not known will be refused. The error is one of identity's, and
+	// whoever it is then is nobody; ErrMissing gives the next way its turn.
+	identify(r *http.Request, from http.Header, now time.Time, sure bool) (*identity.Identity, error)
 	// sources are the headers and cookies it looks at: answers vary with them.
 	sources() []identity.Source
 	close()
@@ -23,15 +23,18 @@ type identifier interface {
 
 // identify finds out who asks. Whoever shows a credential is judged by it: a
 // client must not become someone else because one of them ran out.
-func (g *Gateway) identify(r *http.Request, from http.Header, now time.Time, sure bool) (identity.Identity, error) {
+func (g *Gateway) identify(r *http.Request, from http.Header, now time.Time, sure bool) (*identity.Identity, error) {
 	for _, way := range g.identifiers {
 		id, err := way.identify(r, from, now, sure)
 		if !errors.Is(err, identity.ErrMissing) {
 			return id, err
 		}
 	}
-	return identity.Identity{}, identity.ErrMissing
+	return &stranger, identity.ErrMissing
 }
+
+// stranger is who asks before anybody has found out.
+var stranger identity.Identity
 
 // identifyBy adds a way to find out who asks.
 func (g *Gateway) identifyBy(way identifier) {
@@ -94,7 +97,7 @@ func (g *Gateway) notePayers(customer, manage string, paths []string, m *Manage)
 // tokens identifies by JSON Web Tokens.
 type tokens struct{ *identity.Verifier }
 
-func (t tokens) identify(r *http.Request, from http.Header, now time.Time, _ bool) (identity.Identity, error) {
+func (t tokens) identify(r *http.Request, from http.Header, now time.Time, _ bool) (*identity.Identity, error) {
 	return t.Identify(r.Context(), from, now)
 }
 

@@ -52,8 +52,8 @@ type visit struct {
 	now     time.Time // Polar's, by which periods end
 
 	identified bool
-	identity   identity.Identity
-	anonymous  error // why there is no identity
+	identity   *identity.Identity // shared: nobody changes it
+	anonymous  error              // why there is no identity
 
 	gathered   bool
 	account    *entitlement.Account
@@ -78,15 +78,19 @@ type visit struct {
 
 // stateOf finds the state of a request, or begins it.
 func stateOf(r *http.Request) *requestState {
-	if s, ok := caddyhttp.GetVar(r.Context(), requestVar).(*requestState); ok {
+	ctx := r.Context()
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if s, ok := vars[requestVar].(*requestState); ok {
 		return s
 	}
 	s := new(requestState)
 	s.takeOverrides(r.Header)
 	dropH2C(r.Header)
 	s.readMark(r.Header)
-	caddyhttp.SetVar(r.Context(), requestVar, s)
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+	if vars != nil {
+		vars[requestVar] = s
+	}
+	if repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(s.placeholder)
 	}
 	return s
@@ -96,7 +100,11 @@ func stateOf(r *http.Request) *requestState {
 // remembers the paths.
 func (s *requestState) takeOverrides(h http.Header) {
 	for _, name := range overrideHeaders {
-		for _, value := range h[name] {
+		values, ok := h[name]
+		if !ok {
+			continue
+		}
+		for _, value := range values {
 			if value == "" {
 				continue
 			}
@@ -151,6 +159,7 @@ func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
 		s.first.next = v
 	}
 	v.state, v.gateway, v.local, v.decision = s, g, g.core.Local(), &undecided
+	v.identity = &stranger
 	v.now = g.core.At(v.local)
 	s.last = v
 	return v

@@ -155,7 +155,7 @@ type sessions struct {
 	toldOthers   atomic.Bool
 }
 
-func (s *sessions) identify(r *http.Request, from http.Header, now time.Time, sure bool) (identity.Identity, error) {
+func (s *sessions) identify(r *http.Request, from http.Header, now time.Time, sure bool) (*identity.Identity, error) {
 	if state := stateOf(r); state.question {
 		// To ask who asks the endpoint would be to ask it again, and again.
 		if !state.ours {
@@ -166,14 +166,14 @@ func (s *sessions) identify(r *http.Request, from http.Header, now time.Time, su
 			s.logger.Warn("the session endpoint lies behind this gateway, which takes its own questions for a stranger's: " +
 				"give session an address at which the app answers directly; if it must be this one, put no gate before it")
 		}
-		return identity.Identity{}, identity.ErrMissing
+		return &stranger, identity.ErrMissing
 	}
 	scheme, host, _ := strings.Cut(originOf(r), "://")
 	id, err := s.asker.Identify(r.Context(), session.Request{Header: from, Scheme: scheme, Host: host, Now: now, Sure: sure})
 	if err == nil {
 		id.Expires = now.Add(foundFor)
 	}
-	return id, err
+	return &id, err
 }
 
 // report logs why the app did not say who is signed in.

@@ -110,7 +110,7 @@ func TestNoRefusalRestsOnNoAnswer(t *testing.T) {
 func TestUserIsNotOurs(t *testing.T) {
 	r := prepared(mustRequest(t, "http://localhost/x"), newRecorder())
 	s := stateOf(r)
-	s.last = &visit{identified: true, identity: identity.Identity{User: "ours"}}
+	s.last = &visit{identified: true, identity: &identity.Identity{User: "ours"}}
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	id, err := authenticated("http.auth.user.id").identify(r, r.Header, time.Now(), true)
 	if !errors.Is(err, identity.ErrMissing) {

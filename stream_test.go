@@ -393,7 +393,7 @@ func TestEndedStreamAtExit(t *testing.T) {
 		defer theirs.Close()
 		s := &gatedStream{
 			Context: context.WithValue(t.Context(), connKey{}, net.Conn(ours)),
-			gate:    gate, gateway: g, visit: &visit{identity: identity.Identity{User: "nobody", Customer: "nobody"}}, proto: 2,
+			gate:    gate, gateway: g, visit: &visit{identity: &identity.Identity{User: "nobody", Customer: "nobody"}}, proto: 2,
 		}
 		defer s.leave()
 		closed := func(within time.Duration) bool {
@@ -432,7 +432,7 @@ func TestStreamAtExit(t *testing.T) {
 		take(t, g, activeNow(t))
 		ending := make(chan struct{})
 		gate.ending = ending
-		s := &gatedStream{Context: t.Context(), gate: gate, gateway: g, visit: &visit{identity: identity.Identity{User: testUser, Customer: testUser}}, proto: 2}
+		s := &gatedStream{Context: t.Context(), gate: gate, gateway: g, visit: &visit{identity: &identity.Identity{User: testUser, Customer: testUser}}, proto: 2}
 		defer s.leave()
 		s.continues()
 		time.Sleep(streamAge + time.Millisecond)
@@ -440,7 +440,7 @@ func TestStreamAtExit(t *testing.T) {
 			t.Error("it ends during shutdown_delay")
 		}
 		close(ending)
-		young := &gatedStream{Context: t.Context(), gate: gate, gateway: g, visit: &visit{identity: identity.Identity{User: testUser, Customer: testUser}}, proto: 2}
+		young := &gatedStream{Context: t.Context(), gate: gate, gateway: g, visit: &visit{identity: &identity.Identity{User: testUser, Customer: testUser}}, proto: 2}
 		defer young.leave()
 		if young.endAtExit(); young.over.Load() {
 			t.Error("what has not begun is ended")

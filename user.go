@@ -64,10 +64,10 @@ type authenticated string
 
 var errAuthenticated = fmt.Errorf("%w: the authenticated user is too long or has control characters", identity.ErrInvalid)
 
-func (a authenticated) identify(r *http.Request, _ http.Header, now time.Time, _ bool) (identity.Identity, error) {
+func (a authenticated) identify(r *http.Request, _ http.Header, now time.Time, _ bool) (*identity.Identity, error) {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
-		return identity.Identity{}, identity.ErrMissing
+		return &stranger, identity.ErrMissing
 	}
 	// What we, or another gateway, make known under the same name is not another
 	// module's word.
@@ -77,13 +77,13 @@ func (a authenticated) identify(r *http.Request, _ http.Header, now time.Time, _
 	s.silent = false
 	switch {
 	case user == "":
-		return identity.Identity{}, identity.ErrMissing
+		return &stranger, identity.ErrMissing
 	case !identity.Usable(user):
-		return identity.Identity{}, errAuthenticated
+		return &stranger, errAuthenticated
 	}
 	// Nobody knows how it was found out: it counts as what browsers send by
 	// themselves, since there is no source.
-	return identity.Identity{User: user, Customer: user, Manages: true, Expires: now.Add(foundFor)}, nil
+	return &identity.Identity{User: user, Customer: user, Manages: true, Expires: now.Add(foundFor)}, nil
 }
 
 // sources are what authentication modules go by.

@@ -74,13 +74,14 @@ type Identity struct {
 // Verifier identifies requests. It is safe for concurrent use.
 type Verifier struct {
 	sources []lookup
-	memory  *memory
 }
 
-// lookup is a source with the blocks that accept tokens from it.
+// lookup is a source with the blocks that accept tokens from it, and what it
+// remembers of them: other blocks, with other users, may read another source.
 type lookup struct {
 	source Source
 	blocks []*block
+	memory *memory
 }
 
 // New checks the blocks and makes a Verifier of them. It touches neither disk nor
@@ -103,11 +104,14 @@ func newVerifier(blocks []Block, memoryWeight uint64) (*Verifier, error) {
 	if err := checkPrefixes(compiled); err != nil {
 		return nil, err
 	}
-	m, err := newMemory(memoryWeight)
-	if err != nil {
-		return nil, err
+	v := &Verifier{sources: lookups(compiled)}
+	for i := range v.sources {
+		var err error
+		if v.sources[i].memory, err = newMemory(memoryWeight / uint64(len(v.sources))); err != nil {
+			return nil, err
+		}
 	}
-	return &Verifier{sources: lookups(compiled), memory: m}, nil
+	return v, nil
 }
 
 // lookups turns blocks with sources into sources with blocks; both keep their order.
@@ -131,34 +135,38 @@ func lookups(blocks []*block) []lookup {
 // someone else because one of its credentials ran out.
 //
 // The error is ErrMissing, ErrInvalid, ErrExpired or ErrUnavailable, to be tested with
-// errors.Is. The context ends a wait for keys, if there is any.
-func (v *Verifier) Identify(ctx context.Context, h http.Header, now time.Time) (Identity, error) {
+// errors.Is. The context ends a wait for keys, if there is any. The identity is shared
+// by all who show the token: do not change it. With an error it is nobody's.
+func (v *Verifier) Identify(ctx context.Context, h http.Header, now time.Time) (*Identity, error) {
 	for i := range v.sources {
 		token, err := v.sources[i].source.find(h)
 		if err != nil {
-			return Identity{}, err
+			return &nobody, err
 		}
 		if token != "" {
-			return v.identify(ctx, i, token, now)
+			return v.sources[i].identify(ctx, token, now)
 		}
 	}
-	return Identity{}, ErrMissing
+	return &nobody, ErrMissing
 }
 
-// identify answers for the token of the i-th source, from memory if possible.
-func (v *Verifier) identify(ctx context.Context, i int, token string, now time.Time) (Identity, error) {
+// nobody is whom no token speaks for.
+var nobody Identity
+
+// identify answers for a token of the source, from memory if possible.
+func (l *lookup) identify(ctx context.Context, token string, now time.Time) (*Identity, error) {
 	if len(token) > maxToken {
-		return Identity{}, errTooLong
+		return &nobody, errTooLong
 	}
-	if id, ok := v.memory.recall(i, token, now); ok {
+	if id := l.memory.recall(token, now); id != nil {
 		return id, nil
 	}
-	good, err := v.sources[i].verify(ctx, token, now)
+	good, err := l.verify(ctx, token, now)
 	if err != nil {
-		return Identity{}, err
+		return &nobody, err
 	}
-	v.memory.remember(i, token, good, now)
-	return good.Identity, nil
+	l.memory.remember(token, &good, now)
+	return &good.Identity, nil
 }
 
 // verify tries the token with every block of the source; the first success wins.
@@ -227,5 +235,7 @@ func (v *Verifier) Sources() []Source {
 // Close forgets all tokens and stops what keeps them in order. A request that is
 // still under way may go on using the Verifier.
 func (v *Verifier) Close() {
-	v.memory.close()
+	for i := range v.sources {
+		v.sources[i].memory.close()
+	}
 }

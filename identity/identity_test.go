@@ -121,7 +121,7 @@ func bearerHeader(token string) http.Header {
 }
 
 // check compares an answer with the wanted user or error.
-func check(t *testing.T, id Identity, err error, user string, wantErr error) {
+func check(t *testing.T, id *Identity, err error, user string, wantErr error) {
 	t.Helper()
 	if !errors.Is(err, wantErr) || (wantErr == nil) != (err == nil) {
 		t.Fatalf("error is %v, want %v", err, wantErr)
@@ -129,8 +129,8 @@ func check(t *testing.T, id Identity, err error, user string, wantErr error) {
 	if id.User != user {
 		t.Fatalf("user is %q, want %q", id.User, user)
 	}
-	if err != nil && id != (Identity{}) {
-		t.Fatalf("identity %+v comes with an error", id)
+	if err != nil && *id != (Identity{}) {
+		t.Fatalf("identity %+v comes with an error", *id)
 	}
 }
 

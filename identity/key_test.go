@@ -289,7 +289,7 @@ func TestKeysTooOld(t *testing.T) {
 			check(t, id, err, "alice", nil)
 			continue
 		}
-		if !errors.Is(err, test.want) || id != (Identity{}) {
+		if !errors.Is(err, test.want) || *id != (Identity{}) {
 			t.Errorf("%s: %v, want %v", name, err, test.want)
 		}
 	}

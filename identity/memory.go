@@ -17,9 +17,11 @@ const (
 
 // memory remembers verified tokens, so that a signature is checked once and not with
 // every request. Only successes are remembered: nobody can fill it without a key.
-// It belongs to one Verifier and thereby to one set of blocks; a reload starts afresh.
+// It belongs to one source of one Verifier and thereby to one set of blocks; a reload
+// starts afresh. The key is the token itself and not a hash: nothing but the very
+// token that was verified can be equal to it.
 type memory struct {
-	cache *otter.Cache[memoryKey, verified]
+	cache *otter.Cache[string, *verified]
 }
 
 // verified is whom a good token speaks for, and what that rests on.
@@ -44,21 +46,13 @@ func (v *verified) holds(now time.Time) bool {
 	return current && generation == v.generation
 }
 
-// memoryKey holds the token itself and not a hash: nothing but the very token that
-// was verified can be equal to it. The source is part of it because other blocks, with
-// other users, may read another source.
-type memoryKey struct {
-	source int
-	token  string
-}
-
 func newMemory(weight uint64) (*memory, error) {
 	// No expiry here: otter's would follow the wall clock, ours follows the given now.
 	// What has expired is not served and gives way to what is in use.
-	cache, err := otter.New(&otter.Options[memoryKey, verified]{
+	cache, err := otter.New(&otter.Options[string, *verified]{
 		MaximumWeight: weight,
-		Weigher: func(k memoryKey, v verified) uint32 {
-			return uint32(entryOverhead + len(k.token) + len(v.User) + len(v.Customer) + len(v.Email))
+		Weigher: func(token string, v *verified) uint32 {
+			return uint32(entryOverhead + len(token) + len(v.User) + len(v.Customer) + len(v.Email))
 		},
 	})
 	if err != nil {
@@ -67,20 +61,20 @@ func newMemory(weight uint64) (*memory, error) {
 	return &memory{cache: cache}, nil
 }
 
-// recall returns the identity of a remembered token that still holds.
-func (m *memory) recall(source int, token string, now time.Time) (Identity, bool) {
-	v, ok := m.cache.GetIfPresent(memoryKey{source, token})
+// recall returns the identity of a remembered token that still holds, or nil.
+func (m *memory) recall(token string, now time.Time) *Identity {
+	v, ok := m.cache.GetIfPresent(token)
 	if !ok || !v.holds(now) {
-		return Identity{}, false
+		return nil
 	}
-	return v.Identity, true
+	return &v.Identity
 }
 
 // remember keeps a verified token, unless it lives on its leeway alone. The token is
 // copied because it is a part of a header that would be kept alive with it.
-func (m *memory) remember(source int, token string, v verified, now time.Time) {
+func (m *memory) remember(token string, v *verified, now time.Time) {
 	if now.Before(v.Expires) {
-		m.cache.Set(memoryKey{source, strings.Clone(token)}, v)
+		m.cache.Set(strings.Clone(token), v)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 
 // remembered returns how many tokens the verifier remembers, after all tidying up.
 func remembered(v *Verifier) int {
-	v.memory.cache.CleanUp()
-	return v.memory.cache.EstimatedSize()
+	v.sources[0].memory.cache.CleanUp()
+	return v.sources[0].memory.cache.EstimatedSize()
 }
 
 func TestRememberedTokenExpires(t *testing.T) {
@@ -38,10 +38,10 @@ func TestRememberedTokenExpires(t *testing.T) {
 			check(t, id, err, "alice", nil)
 		}
 	}
-	if _, ok := v.memory.recall(0, token, now.Add(59*time.Second)); !ok {
+	if v.sources[0].memory.recall(token, now.Add(59*time.Second)) == nil {
 		t.Error("the token is not remembered before exp")
 	}
-	if _, ok := v.memory.recall(0, token, now.Add(60*time.Second)); ok {
+	if v.sources[0].memory.recall(token, now.Add(60*time.Second)) != nil {
 		t.Error("the memory serves a token at exp")
 	}
 }
@@ -93,10 +93,10 @@ func TestMemoryIsBounded(t *testing.T) {
 		check(t, id, err, fmt.Sprint("user", i), nil)
 	}
 	n := remembered(v)
-	if weight := v.memory.cache.WeightedSize(); weight > bound || n == 0 || n > bound/entryOverhead {
+	if weight := v.sources[0].memory.cache.WeightedSize(); weight > bound || n == 0 || n > bound/entryOverhead {
 		t.Errorf("%d tokens weigh %d, want at most %d", n, weight, bound)
 	}
-	if v.memory.cache.GetMaximum() != bound || must(newMemory(maxMemory)).cache.GetMaximum() != 32<<20 {
+	if v.sources[0].memory.cache.GetMaximum() != bound || must(newMemory(maxMemory)).cache.GetMaximum() != 32<<20 {
 		t.Error("the memory has another bound")
 	}
 }

@@ -180,7 +180,7 @@ func TestMemoryWeighsPayers(t *testing.T) {
 		token := signA("org_id", org)
 		must(v.Identify(context.Background(), bearerHeader(token), now))
 		remembered(v)
-		return v.memory.cache.WeightedSize() - uint64(len(token))
+		return v.sources[0].memory.cache.WeightedSize() - uint64(len(token))
 	}
 	if short, long := weigh("a"), weigh(strings.Repeat("a", 201)); long != short+200 {
 		t.Errorf("200 bytes weigh %d", long-short)
