@@ -29,6 +29,13 @@ func viewTime(t time.Time) *string {
 	return new(formatTime(t))
 }
 
+func viewSeats(n int) *int {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
 func viewString(s string) *string {
 	if s == "" {
 		return nil
@@ -48,12 +55,14 @@ type subscriptionView struct {
 	PastDueAt         *string            `json:"pastDueAt"`
 	PausedAt          *string            `json:"pausedAt"`
 	ResumesAt         *string            `json:"resumesAt"`
+	Seats             *int               `json:"seats"` // null: not sold by seats
 	PendingUpdate     *pendingUpdateView `json:"pendingUpdate"`
 	Access            accessView         `json:"access"`
 }
 
 type pendingUpdateView struct {
 	ProductID *string `json:"productId"`
+	Seats     *int    `json:"seats"`
 	AppliesAt *string `json:"appliesAt"`
 }
 
@@ -81,10 +90,10 @@ func viewSubscription(s *entitlement.Subscription, d *entitlement.Decision) *sub
 		ID: s.ID, Status: string(s.Status), ProductID: s.ProductID, Plan: viewString(d.Plan),
 		CurrentPeriodEnd: viewTime(s.PeriodEnd), CancelAtPeriodEnd: s.CancelAtPeriodEnd,
 		TrialEnd: viewTime(s.TrialEnd), EndsAt: viewTime(s.EndsAt), PastDueAt: viewTime(s.PastDueAt),
-		PausedAt: viewTime(s.PausedAt), ResumesAt: viewTime(s.ResumesAt), Access: viewAccess(d),
+		PausedAt: viewTime(s.PausedAt), ResumesAt: viewTime(s.ResumesAt), Seats: viewSeats(s.SeatCount), Access: viewAccess(d),
 	}
 	if !s.PendingAt.IsZero() {
-		view.PendingUpdate = &pendingUpdateView{viewString(s.PendingProductID), viewTime(s.PendingAt)}
+		view.PendingUpdate = &pendingUpdateView{viewString(s.PendingProductID), viewSeats(s.PendingSeats), viewTime(s.PendingAt)}
 	}
 	return view
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/caddy-polar/caddy-polar/entitlement"
@@ -97,6 +98,20 @@ func (c *codec) bool(b *bool) {
 	}
 }
 
+// count keeps a number that is not negative.
+func (c *codec) count(n *int) {
+	if !c.reading {
+		c.buf = binary.AppendUvarint(c.buf, uint64(max(*n, 0)))
+		return
+	}
+	v := c.uvarint()
+	if v > math.MaxInt32 {
+		c.fail()
+		return
+	}
+	*n = int(v)
+}
+
 func (c *codec) uvarint() uint64 {
 	if len(c.buf) == 0 {
 		return 0
@@ -145,6 +160,8 @@ func subscriptionFields(c *codec, v *entitlement.Subscription) {
 	c.bool(&v.PauseAtPeriodEnd)
 	c.bool(&v.Seats)
 	c.bool(&v.Free)
+	c.count(&v.SeatCount)
+	c.count(&v.PendingSeats)
 }
 
 func orderFields(c *codec, v *entitlement.Order) {

@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -41,6 +42,8 @@ func draw(t *rapid.T, v reflect.Value) {
 			f.Set(reflect.ValueOf(drawnTime.Draw(t, "time")))
 		case bool:
 			f.SetBool(rapid.Bool().Draw(t, "bool"))
+		case int:
+			f.SetInt(int64(rapid.IntRange(0, math.MaxInt32).Draw(t, "number")))
 		case entitlement.Version:
 			draw(t, f)
 		default:
@@ -146,7 +149,7 @@ func TestRecordsOfTheFirstSchema(t *testing.T) {
 				PastDueAt: time.UnixMicro(7).UTC(), PausedAt: time.UnixMicro(8).UTC(), ResumesAt: time.UnixMicro(9).UTC(),
 				PendingAt: time.UnixMicro(10).UTC(), CancelAtPeriodEnd: true, Seats: true,
 			},
-			"\x02\x7f\x01a\x01b\x01c\x01d\x01e\x01f\x01g\x02\x04\x06\x08\x0a\x0c\x0e\x10\x12\x14\x01\x00\x01\x00",
+			"\x02\x7f\x01a\x01b\x01c\x01d\x01e\x01f\x01g\x02\x04\x06\x08\x0a\x0c\x0e\x10\x12\x14\x01\x00\x01\x00\x00\x00",
 		},
 		{
 			recordKinds[2],

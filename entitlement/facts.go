@@ -97,8 +97,13 @@ type Subscription struct {
 	// Free says that it costs nothing. A checkout turns it into a paid one.
 	Free bool
 
-	// PendingProductID and PendingAt tell of a change that is only scheduled.
+	// SeatCount is how many seats there are, zero if it has none.
+	SeatCount int
+
+	// PendingProductID, PendingSeats and PendingAt tell of a change that is only
+	// scheduled.
 	PendingProductID string
+	PendingSeats     int
 	PendingAt        time.Time
 }
 

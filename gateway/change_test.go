@@ -253,13 +253,13 @@ func TestChangeToTheSame(t *testing.T) {
 func TestChangeOfSeats(t *testing.T) {
 	s := newTailor(t, box.Options{Proration: "invoice"})
 	s.buysSeats(s.team.ID, 3)
-	s.changes(Change{Seats: new(5)})
-	if got := s.sub(); got.Seats != 5 || got.Amount != 5000 {
-		t.Errorf("%+v", got)
+	told := s.changes(Change{Seats: new(5)})
+	if got := s.sub(); got.Seats != 5 || got.Amount != 5000 || told.SeatCount != 5 {
+		t.Errorf("told %+v, there is %+v", told, got)
 	}
 	s.box.UpdateOrganization(box.OrganizationUpdate{Proration: new("next_period")})
 	got := s.changes(Change{Seats: new(4)})
-	if now := s.sub(); now.Seats != 5 || got.PendingProductID != "" || !got.PendingAt.Equal(now.CurrentPeriodEnd) {
+	if now := s.sub(); now.Seats != 5 || got.SeatCount != 5 || got.PendingSeats != 4 || got.PendingProductID != "" || !got.PendingAt.Equal(now.CurrentPeriodEnd) {
 		t.Errorf("told %+v, there is %+v", got, now)
 	}
 	s.box.AdvanceTo(s.sub().CurrentPeriodEnd.Add(time.Hour))

@@ -188,9 +188,10 @@ func (g *Gateway) awaitChange(ctx context.Context, user string, changed *polar.P
 	return account.With(changed.ID, func(s *entitlement.Subscription) {
 		s.Status, s.ProductID = entitlement.Status(changed.Status), changed.ProductID
 		s.PeriodEnd, s.CancelAtPeriodEnd, s.EndsAt = moment(changed.CurrentPeriodEnd), changed.CancelAtPeriodEnd, optional(changed.EndsAt)
-		s.PendingProductID, s.PendingAt = "", time.Time{}
+		s.SeatCount = seatCount(changed.Seats)
+		s.PendingProductID, s.PendingSeats, s.PendingAt = "", 0, time.Time{}
 		if p := changed.PendingUpdate; p != nil {
-			s.PendingProductID, s.PendingAt = p.ProductID, moment(p.AppliesAt)
+			s.PendingProductID, s.PendingSeats, s.PendingAt = p.ProductID, seatCount(p.Seats), moment(p.AppliesAt)
 		}
 	}), nil
 }

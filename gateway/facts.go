@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -230,16 +231,25 @@ func (r *reader) subscription(s polar.Subscription) error {
 		return err
 	}
 	fact.Status, fact.Seats, fact.Free = entitlement.Status(s.Status), s.Seats != nil, s.Free()
+	fact.SeatCount = seatCount(s.Seats)
 	fact.PeriodStart, fact.PeriodEnd = moment(s.CurrentPeriodStart), moment(s.CurrentPeriodEnd)
 	fact.TrialEnd, fact.CanceledAt = optional(s.TrialEnd), optional(s.CanceledAt)
 	fact.EndsAt, fact.EndedAt = optional(s.EndsAt), optional(s.EndedAt)
 	fact.PastDueAt, fact.PausedAt, fact.ResumesAt = optional(s.PastDueAt), optional(s.PausedAt), optional(s.ResumesAt)
 	fact.CancelAtPeriodEnd, fact.PauseAtPeriodEnd = s.CancelAtPeriodEnd, s.PauseAtPeriodEnd
 	if p := s.PendingUpdate; p != nil {
-		fact.PendingProductID, fact.PendingAt = p.ProductID, moment(p.AppliesAt)
+		fact.PendingProductID, fact.PendingSeats, fact.PendingAt = p.ProductID, seatCount(p.Seats), moment(p.AppliesAt)
 	}
 	r.facts.Subscriptions = append(r.facts.Subscriptions, fact)
 	return nil
+}
+
+// seatCount is a number of seats as it is stored: it is shown, and decides nothing.
+func seatCount(n *int) int {
+	if n == nil {
+		return 0
+	}
+	return min(max(*n, 0), math.MaxInt32)
 }
 
 // checkSubscription checks what a decision rests on.

@@ -242,9 +242,14 @@ func TestScheduledChange(t *testing.T) {
 	s.get(t, "app", "/pro/", mailed("ada")).problem(t, http.StatusPaymentRequired, "plan_required")
 
 	s.has(t, "grace", s.team.ID)
-	s.patch(t, "grace", `{"seats":5}`).wants(t, http.StatusOK)
-	if got := s.sub(t, "grace"); got.Seats != 5 {
-		t.Errorf("%+v", got)
+	told := s.patch(t, "grace", `{"seats":5}`).wants(t, http.StatusOK).json(t)["subscription"].(object)
+	if got := s.sub(t, "grace"); got.Seats != 5 || told["seats"] != 5.0 {
+		t.Errorf("told %v, there is %+v", told["seats"], got)
+	}
+	s.box.UpdateOrganization(box.OrganizationUpdate{Proration: new("next_period")})
+	told = s.patch(t, "grace", `{"seats":4}`).wants(t, http.StatusOK).json(t)["subscription"].(object)
+	if pending, _ := told["pendingUpdate"].(object); told["seats"] != 5.0 || pending["seats"] != 4.0 {
+		t.Errorf("scheduled: %v", told)
 	}
 }
 

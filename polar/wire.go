@@ -76,6 +76,7 @@ func (s *Subscription) Free() bool { return s.Amount != nil && *s.Amount == 0 }
 type PendingUpdate struct {
 	AppliesAt time.Time `json:"applies_at"`
 	ProductID string    `json:"product_id"`
+	Seats     *int      `json:"seats"` // null: they stay as many
 }
 
 // Order is Polar's order.

@@ -218,6 +218,7 @@ type PortalSubscription struct {
 	CurrentPeriodEnd  time.Time      `json:"current_period_end"`
 	CancelAtPeriodEnd bool           `json:"cancel_at_period_end"`
 	EndsAt            *time.Time     `json:"ends_at"`
+	Seats             *int           `json:"seats"`
 	PendingUpdate     *PendingUpdate `json:"pending_update"`
 }
 
