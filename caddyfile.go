@@ -40,6 +40,7 @@ func init() {
 //		on_unavailable  refuse|allow
 //		return_to       <host>...
 //		headers         <prefix>
+//		memory          <n>
 //	}
 func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	app := &App{Gateways: make(map[string]*Gateway)}
@@ -126,6 +127,7 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"on_unavailable": oneOf(&g.OnUnavailable, policyRefuse, policyAllow),
 		"return_to":      g.parseReturnTo,
 		"headers":        checked(&g.Headers, checkPrefix),
+		"memory":         g.parseMemory,
 	}, "jwt", "plan", "webhook_secret", "return_to")
 }
 
@@ -273,6 +275,25 @@ func (g *Gateway) parseCheckout(d *caddyfile.Dispenser) error {
 		g.Checkout.EmailFromBody = new(email == "on")
 	}
 	return err
+}
+
+// parseMemory reads how many accounts are held in memory:
+//
+//	memory <n>
+func (g *Gateway) parseMemory(d *caddyfile.Dispenser) error {
+	var value string
+	if err := one(&value)(d); err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(value)
+	if err == nil {
+		err = checkMemory(n)
+	}
+	if err != nil || n == 0 {
+		return d.Errf("memory: %q: it is a number of accounts, from %d to %d", value, minMemory, maxMemory)
+	}
+	g.Memory = n
+	return nil
 }
 
 // parseSync reads how everything is read from Polar.

@@ -66,7 +66,11 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"sync budget without a unit", in("sync {\nbudget 120\n}", ""), []string{"Caddyfile:4", "120/m"}},
 		{"sync budget of nothing", in("sync {\nbudget 0/m\n}", ""), []string{"Caddyfile:4", `"0/m"`}},
 		{"sync budget over Polar's", in("sync {\nbudget 501/m\n}", ""), []string{"500/m"}},
-		{"later word memory", in("memory 5", ""), []string{`unknown subdirective "memory"`}},
+		{"memory of nothing", in("memory 0", ""), []string{"Caddyfile:3", `"0"`, "from 100"}},
+		{"memory too small", in("memory 99", ""), []string{`"99"`}},
+		{"memory too large", in("memory 1000000001", ""), []string{"to 1000000000"}},
+		{"memory in words", in("memory much", ""), []string{`"much"`}},
+		{"memory twice", in("memory 100\nmemory 200", ""), []string{"memory is given twice"}},
 		{"later word notify", in("notify http://x y", ""), []string{`unknown subdirective "notify"`}},
 		{"link by what is no word", in("link phone", ""), []string{"Caddyfile:3", "link takes one of email"}},
 		{"link by nothing", in("link", ""), []string{"Caddyfile:3", "link takes one of email"}},
@@ -357,6 +361,7 @@ grace {
 on_unavailable allow
 return_to www.example.com localhost:3000
 headers X-Gate-
+memory 5000
 `, `
 @api path /api/*
 polar {
@@ -379,7 +384,7 @@ polar_require @api /api/* pro basic {
 		`"from":[{"cookie":"session"},{"header":"X-Token"}]`, `"plans":[{"name":"basic"`, `"past_due":"polar"`,
 		`"handler":"polar_require"`, `"path":"/billing"`, `"public":["/api/health"]`, `"refuse":"redirect"`,
 		`"customer_claim":["org.id","user.id"],"manage_claim":{"path":"org.role","values":["owner","billing"]}`,
-		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"link":"email"`, `"on_unavailable":"allow"`,
+		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"memory":5000`, `"link":"email"`, `"on_unavailable":"allow"`,
 		`"session":{"url":"{env.SESSION}","cookies":["authjs.session-token*","__Secure-authjs.session-token*","sid"],` +
 			`"user_path":"account.id","email_path":"account.mail","email_verified_path":"account.confirmed",` +
 			`"user_prefix":"app:","customer_path":["org.id"],"manage_path":{"path":"org.role","values":["owner"]},"cache":60000000000,"timeout":500000000}`,
@@ -415,6 +420,7 @@ func TestJSONMistakes(t *testing.T) {
 		`{"jwt":[{}]}`:                                                        "jwt",
 		`{"grace":{"past_due":"soon"}}`:                                       "past_due",
 		`{"grace":{"renewal":-1}}`:                                            "renewal",
+		`{"memory":7}`:                                                        "from 100",
 		`{"headers":"X-"}`:                                                    "X-Forwarded-For",
 		`{"on_unavailable":"maybe"}`:                                          "on_unavailable",
 		`{"link":"phone"}`:                                                    `link: "phone" is not email`,

@@ -77,6 +77,10 @@ func (m *memory) forget(seq uint64) {
 	m.accounts.InvalidateAll()
 }
 
+// SetMemory bounds how many accounts are held in memory: those that were used
+// least, lately, make room. The others are read from the file when they come.
+func (s *Store) SetMemory(accounts int) { s.memory.accounts.SetMaximum(uint64(accounts)) }
+
 func (m *memory) close() {
 	m.accounts.InvalidateAll()
 	m.accounts.StopAllGoroutines()

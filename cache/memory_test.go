@@ -343,3 +343,27 @@ func TestOneWriterManyReadersOfOneUser(t *testing.T) {
 	wg.Wait()
 	consistent(t, s, "u")
 }
+
+// What is held can be bounded anew while the store is in use, and counts at once.
+func TestSetMemory(t *testing.T) {
+	s := testStore(t)
+	crowd(t, s, 300)
+	held := func() int {
+		for i := range 300 {
+			_ = account(t, s, fmt.Sprintf("u%d", i))
+		}
+		s.memory.accounts.CleanUp()
+		return s.memory.accounts.EstimatedSize()
+	}
+	if n := held(); n < 300 {
+		t.Errorf("%d are held by default", n)
+	}
+	s.SetMemory(100)
+	if n := held(); n > 100 || n == 0 {
+		t.Errorf("%d are held of 100 at most", n)
+	}
+	s.SetMemory(DefaultMemory)
+	if n := held(); n < 300 {
+		t.Errorf("%d are held once there is room again", n)
+	}
+}

@@ -33,7 +33,8 @@ const schema = 1
 // lockTimeout is how long a new process waits for an old one to let go.
 const lockTimeout = time.Second
 
-// DefaultMemory is how many accounts are held in memory.
+// DefaultMemory is how many accounts are held in memory, unless SetMemory says
+// otherwise.
 const DefaultMemory = 100_000
 
 // Store is one file and what is held in memory of it. It is opened on first

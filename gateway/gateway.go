@@ -37,7 +37,10 @@ type Config struct {
 	Syncing        Syncing
 	LinkEmail      bool // a verified e-mail makes a customer a user's
 	Store          *cache.Store
-	Logger         *zap.Logger
+	// Memory is how many accounts the store holds in memory. Default:
+	// cache.DefaultMemory.
+	Memory int
+	Logger *zap.Logger
 	// Limiter is shared by all gateways with the same access token.
 	Limiter *polar.Limiter
 	// OnCall is told of each call of Polar's API, OnVersionGone when Polar no
@@ -81,6 +84,7 @@ type Gateway struct {
 	name     string
 	owner    cache.Owner
 	store    *cache.Store
+	memory   int // accounts to be held in it
 	plans    []entitlement.Plan
 	rules    atomic.Pointer[entitlement.Rules] // replaced when a sync confirms
 	verifier *polar.WebhookVerifier            // nil: no webhook secret
@@ -146,6 +150,7 @@ func New(c Config) (*Gateway, error) {
 			MarkKey: markKey(c.Name, c.AccessToken),
 		},
 		store:        c.Store,
+		memory:       cmp.Or(c.Memory, cache.DefaultMemory),
 		plans:        c.Plans,
 		sales:        c.Sales,
 		linkEmail:    c.LinkEmail,
@@ -209,6 +214,7 @@ func (g *Gateway) Start() error {
 	if _, err := g.claim(); err != nil {
 		return err
 	}
+	g.store.SetMemory(g.memory) // the store outlives configurations
 	ctx, stop := context.WithCancel(g.life)
 	g.stop = stop
 	g.working.Go(func() { g.forgetEmails(ctx) })
