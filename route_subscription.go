@@ -55,14 +55,14 @@ type subscriptionView struct {
 	PastDueAt         *string            `json:"pastDueAt"`
 	PausedAt          *string            `json:"pausedAt"`
 	ResumesAt         *string            `json:"resumesAt"`
-	Seats             *int               `json:"seats"` // null: not sold by seats
+	Seats             *int               `json:"seats,omitempty"` // if it is sold by seats
 	PendingUpdate     *pendingUpdateView `json:"pendingUpdate"`
 	Access            accessView         `json:"access"`
 }
 
 type pendingUpdateView struct {
 	ProductID *string `json:"productId"`
-	Seats     *int    `json:"seats"`
+	Seats     *int    `json:"seats,omitempty"` // if it changes them
 	AppliesAt *string `json:"appliesAt"`
 }
 
