@@ -41,6 +41,11 @@ type Visitor struct {
 // anything about whose a customer is.
 func (v *Visitor) self() bool { return v.Person == "" || v.Person == v.User }
 
+// alone is the person, asking for nobody else.
+func (v *Visitor) alone() Visitor {
+	return Visitor{User: v.Person, Email: v.Email, EmailVerified: v.EmailVerified}
+}
+
 // ownCustomer finds the customer that is this user and nobody else: the one
 // that may be shown to them and acted upon for them. What stands under it is
 // read anew first, for it may have changed whose it is.

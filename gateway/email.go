@@ -100,7 +100,7 @@ func (g *Gateway) accountInParty(v Visitor) (*entitlement.Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	alone := Visitor{User: v.Person, Email: v.Email, EmailVerified: v.EmailVerified}
+	alone := v.alone()
 	if g.proves(&alone) && (len(person.Members) == 0 || !g.opensAny(person)) {
 		if person, err = g.linkMembers(&alone, person); err != nil {
 			return nil, err
@@ -112,7 +112,7 @@ func (g *Gateway) accountInParty(v Visitor) (*entitlement.Account, error) {
 // linkAgain is the account after another look at what the e-mail can link, for
 // who is somebody already.
 func (g *Gateway) linkAgain(v *Visitor, a *entitlement.Account) (*entitlement.Account, error) {
-	alone := Visitor{User: v.Person, Email: v.Email, EmailVerified: v.EmailVerified}
+	alone := v.alone()
 	switch {
 	case v.self() && isSomebody(a) && g.proves(v):
 		return g.linkByEmail(v, a)
@@ -153,7 +153,7 @@ func isSomebody(a *entitlement.Account) bool { return ownsCustomer(a) || len(a.M
 
 // has says whether a customer or member is the user's.
 func has(a *entitlement.Account, id string) bool {
-	return slices.ContainsFunc(a.Customers, func(c entitlement.HeldCustomer) bool { return c.Own && c.ID == id }) ||
+	return isOwn(a, id) ||
 		slices.ContainsFunc(a.Members, func(m entitlement.Member) bool { return m.ID == id })
 }
 
