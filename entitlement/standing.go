@@ -15,6 +15,8 @@ type Standing struct {
 	Open string
 	// Customer is the account's OwnCustomer.
 	Customer string
+	// Known is the account's.
+	Known bool
 
 	rules    *Rules
 	from, to time.Time // to: zero if it is for ever
@@ -33,32 +35,48 @@ type OpenPlan struct {
 // Standing is the account's at a moment. It is remembered with the account, which
 // never changes, until it is over.
 func (a *Account) Standing(r *Rules, now time.Time) *Standing {
-	if s := a.standing.Load(); s != nil && s.rules == r && s.holds(now) {
+	if s := a.standing.Load(); s != nil && s.Holds(r, now) {
 		return s
 	}
-	s := &Standing{Customer: a.OwnCustomer(), rules: r, from: now}
-	var names []string
+	s := &Standing{Customer: a.OwnCustomer(), Known: a.Known(), rules: r, from: now}
 	for i := range r.Plans {
-		w := a.best(&r.Plans[i], r, now)
-		if !w.open {
-			continue
+		if w := a.best(&r.Plans[i], r, now); w.open {
+			s.add(i, w.decision(&r.Plans[i], true))
 		}
-		p := OpenPlan{Decision: w.decision(&r.Plans[i], true), plan: i}
-		if !p.Until.IsZero() {
-			p.UntilText = p.Until.UTC().Format(time.RFC3339)
-			if s.to.IsZero() || p.Until.Before(s.to) {
-				s.to = p.Until
-			}
-		}
-		names, s.plans = append(names, p.Plan), append(s.plans, p)
 	}
-	s.Open = strings.Join(names, ",")
+	s.name()
 	a.standing.Store(s)
 	return s
 }
 
-func (s *Standing) holds(now time.Time) bool {
-	return !now.Before(s.from) && (s.to.IsZero() || now.Before(s.to))
+// add takes an open plan.
+func (s *Standing) add(plan int, d Decision) {
+	p := OpenPlan{Decision: d, plan: plan}
+	if !p.Until.IsZero() {
+		p.UntilText = p.Until.UTC().Format(time.RFC3339)
+		if s.to.IsZero() || p.Until.Before(s.to) {
+			s.to = p.Until
+		}
+	}
+	s.plans = append(s.plans, p)
+}
+
+// name lists the open plans.
+func (s *Standing) name() {
+	if len(s.plans) == 1 {
+		s.Open = s.plans[0].Plan
+		return
+	}
+	names := make([]string, len(s.plans))
+	for i := range s.plans {
+		names[i] = s.plans[i].Plan
+	}
+	s.Open = strings.Join(names, ",")
+}
+
+// Holds says whether the standing is still that of its account, by these rules.
+func (s *Standing) Holds(r *Rules, now time.Time) bool {
+	return s.rules == r && !now.Before(s.from) && (s.to.IsZero() || now.Before(s.to))
 }
 
 // Meets is the answer of Decide if it allows, else nil. Do not change it.
