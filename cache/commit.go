@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -125,9 +124,8 @@ func (s *Store) commit(batch []*change) {
 const manyTouched = 128
 
 // write folds a batch into one transaction. It returns the accounts that are
-// different now, and the transaction's sequence number. A sync tells of
-// everybody: of those who are not in memory it returns nil, as they are read
-// when they come.
+// different now, and the transaction's sequence number. Of those who are not in
+// memory it returns nil, as they are read when they come.
 func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account, seq uint64, err error) {
 	err = s.transact(true, func(tx *bolt.Tx) (bool, error) {
 		seq = sequence(tx)
@@ -143,11 +141,10 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 		if !f.dirty {
 			return false, nil // all of it was known: nothing to sync to disk
 		}
-		swept := !slices.ContainsFunc(batch, func(c *change) bool { return c.facts == nil || !c.facts.Sweep })
 		accounts = make(map[string]*entitlement.Account, len(f.touched))
 		many := len(f.touched) >= manyTouched+len(batch)
 		for user := range f.touched {
-			if _, held := s.memory.get(user); many || swept && !held {
+			if _, held := s.memory.get(user); many || !held {
 				accounts[user] = nil
 				continue
 			}

@@ -9,10 +9,18 @@ import (
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
+// maxAccounts is how many whole accounts are held at most. They are for those who
+// need more than a note, and are so few that the garbage collector is soon done with
+// them.
+const maxAccounts = 1 << 14
+
 // memory holds accounts that were read lately, bounded in number. It always
 // equals the store: the commit loop replaces what a commit has changed, and a
 // reader installs what it has read only if no later commit concerns it.
 type memory struct {
+	revisions revisions
+	notes     notes
+
 	accounts *otter.Cache[string, held]
 	seed     maphash.Seed
 	// touched is the last commit that changed an account, for each of many
@@ -28,10 +36,13 @@ type held struct {
 }
 
 func newMemory(limit int) *memory {
-	return &memory{
-		accounts: otter.Must(&otter.Options[string, held]{MaximumSize: limit}),
+	m := &memory{
+		accounts: otter.Must(&otter.Options[string, held]{MaximumSize: min(limit, maxAccounts)}),
 		seed:     maphash.MakeSeed(),
 	}
+	m.revisions.seed = maphash.MakeSeed()
+	m.notes.resize(limit)
+	return m
 }
 
 func (m *memory) get(user string) (*entitlement.Account, bool) {
@@ -53,6 +64,8 @@ func (m *memory) replace(accounts map[string]*entitlement.Account, seq uint64) {
 		} else {
 			m.accounts.Set(user, held{account, seq})
 		}
+		m.notes.cache.Load().Del([]byte(user))
+		m.revisions.of(user).Add(1) // last: who reads after it reads what was written
 	}
 }
 
@@ -75,13 +88,20 @@ func (m *memory) forget(seq uint64) {
 		}
 	}
 	m.accounts.InvalidateAll()
+	for i := range m.revisions.groups {
+		m.revisions.groups[i].Add(1)
+	}
 }
 
-// SetMemory bounds how many accounts are held in memory: those that were used
-// least, lately, make room. The others are read from the file when they come.
-func (s *Store) SetMemory(accounts int) { s.memory.accounts.SetMaximum(uint64(accounts)) }
+// SetMemory bounds of how many accounts something is held in memory, whole or as a
+// note. The others are read from the file when they come.
+func (s *Store) SetMemory(accounts int) {
+	s.memory.accounts.SetMaximum(uint64(min(accounts, maxAccounts)))
+	s.memory.notes.resize(accounts)
+}
 
 func (m *memory) close() {
 	m.accounts.InvalidateAll()
 	m.accounts.StopAllGoroutines()
+	m.notes.cache.Load().Reset()
 }

@@ -175,6 +175,7 @@ func TestForget(t *testing.T) {
 		t.Error("a reading from before the failed commit was installed")
 	}
 	apply(t, s, purchase("u", 2)) // is commit seq+1 now
+	_ = account(t, s, "u")
 	if held, ok := s.memory.get("u"); !ok || row(held) != rev(2) {
 		t.Error("the next commit is not held")
 	}

@@ -52,7 +52,7 @@ func (s *Store) Stats() (Stats, error) {
 	}
 	pages := db.Stats()
 	out := Stats{
-		Accounts: s.memory.accounts.EstimatedSize(),
+		Accounts: max(s.memory.accounts.EstimatedSize(), s.memory.notes.count()),
 		FileSize: info.Size(), FreePages: pages.FreePageN + pages.PendingPageN,
 	}
 	c := &s.counts

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -15,6 +16,13 @@ func TestStats(t *testing.T) {
 	s := testStore(t)
 	crowd(t, s, 30)
 	apply(t, s, linked("c9", "l"))
+	read := func(from, to int) {
+		for i := from; i < to; i++ {
+			_ = account(t, s, fmt.Sprintf("u%d", i))
+		}
+	}
+	read(0, 30)
+	_ = account(t, s, "l")
 	_ = account(t, s, "nobody")
 	got, err := s.Stats()
 	if err != nil {
@@ -31,6 +39,7 @@ func TestStats(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	crowd(t, s, 40)
+	read(30, 40)
 	if again := must(s.Stats()); !maps.Equal(again.Objects, want) || again.Accounts <= got.Accounts || !again.CountedAt.Equal(got.CountedAt) {
 		t.Errorf("counted again within a minute: %+v", again)
 	}

@@ -671,6 +671,7 @@ func TestCorruptRecord(t *testing.T) {
 			f.Checkouts = []Checkout{{ID: "k-u", User: "u"}}
 			f.Passes = []entitlement.Pass{{ID: "p", User: "u"}}
 			apply(t, s, f)
+			_ = account(t, s, "u") // who is held is read anew
 			if err := s.db.Load().Update(func(tx *bolt.Tx) error {
 				b := tx.Bucket(kind.bucket)
 				if b.Get([]byte(kind.key)) == nil {
