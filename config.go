@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -115,6 +114,7 @@ type Gateway struct {
 
 	name   string
 	logger *zap.Logger
+	debug  bool // it writes what is for debugging; asking it costs more than a look here
 	store  StoreModule
 	mirror *cache.Store // what store has opened
 	core   *gateway.Gateway
@@ -312,6 +312,7 @@ func (c *Checkout) sales() gateway.Sales {
 
 func (g *Gateway) provision(ctx caddy.Context, name string) error {
 	g.name, g.logger = name, ctx.Logger().With(zap.String("gateway", name))
+	g.debug = g.logger.Core().Enabled(zap.DebugLevel)
 	if !nameRE.MatchString(name) {
 		return fmt.Errorf("its name must be made of a-z, 0-9, _ and -")
 	}
@@ -689,7 +690,7 @@ func (g *Gateway) provisionTokens() error {
 		return fmt.Errorf("jwt: %s%w", g.shownKey(blocks), err)
 	}
 	for _, source := range v.Sources() {
-		if g.names.ours(source.Header) || slices.Contains(overrideHeaders[:], source.Header) {
+		if g.names.ours(source.Header) || source.Header == originalURL1 || source.Header == originalURL2 {
 			v.Close()
 			return fmt.Errorf("jwt: from header %s: the gateway takes this header away from every request", source.Header)
 		}

@@ -77,9 +77,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	s := stateOf(r)
 	v := s.visitOf(h.gateway, r)
 	if s.site == nil {
-		s.site, s.sitePath = v, h.path
+		s.site, s.siteHandler = v, h
 	}
-	if s.site != v && s.sitePath == h.path {
+	if s.site != v && s.siteHandler.path == h.path {
 		return caddyhttp.Error(http.StatusInternalServerError,
 			fmt.Errorf("polar: the gateways %s and %s are both served at %s: give one another path",
 				s.site.gateway.name, h.gateway.name, h.path))
@@ -259,7 +259,7 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return g.turnAway(w, r, v, next, newProblem(http.StatusBadRequest, codeBadPath))
 	}
 	if !covered || g.Preflight != preflightRefuse && isPreflight(r) {
-		if s.site == nil && !v.exposed && v.notice(r) == nil {
+		if s.site == nil && v.there != ours && v.notice(r) == nil {
 			v.decide(entitlement.Requirement{})
 			v.expose(r, false)
 		}
@@ -340,7 +340,7 @@ func (g *Gate) allowsUnavailable(v *visit) bool {
 		if v.limits {
 			return false
 		}
-		return v.unreadable != nil || v.account.Known()
+		return v.unreadable || v.account.Known()
 	}
 	return false
 }
@@ -350,8 +350,8 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, 
 	if !g.DryRun {
 		v.decided(true)
 	}
-	if c := v.gateway.logger.Check(zap.DebugLevel, "allowed"); c != nil {
-		c.Write(zap.String("user", v.identity.User), zap.String("reason", string(v.decision.Reason)))
+	if v.gateway.debug {
+		v.gateway.logger.Debug("allowed", zap.String("user", v.identity.User), zap.String("reason", string(v.decision.Reason)))
 	}
 	v.expose(r, true)
 	if g.DryRun {
@@ -359,18 +359,13 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, 
 	}
 	gated := &gatedWriter{
 		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
-		vary:                  v.gateway.vary,
-		stream: gatedStream{
-			Context: r.Context(), gate: g, gateway: v.gateway, visit: v,
-			proto: r.ProtoMajor, until: v.decision.Until,
-		},
+		stream:                gatedStream{Context: r.Context(), gate: g, visit: v, opened: v.decision, http1: r.ProtoMajor == 1},
 	}
 	err := gated.serve(r, next)
 	if ended := &gated.stream; ended.over.Load() {
 		if !gated.done {
-			v.account = ended.account
-			v.answer(*ended.decision)
-			v.plans = v.account.Standing(v.gateway.core.Rules(), v.gateway.core.Now()).Open
+			v.take(ended.watch.account, v.gateway.core.Now())
+			v.answer(*ended.watch.decision)
 			return g.refuse(w, r, v, g.refuseUser(r, v, d))
 		}
 		if gated.failed {
@@ -412,6 +407,7 @@ func (g *Gate) refuseUser(r *http.Request, v *visit, d demand) *problem {
 	}
 	v.expose(r, false)
 	p := refusalOf(v.decision, d.plans)
+	v.refused = p
 	v.guide(r, d.plans, p)
 	return p
 }

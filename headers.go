@@ -67,12 +67,8 @@ func (n *headerNames) ours(name string) bool {
 	return true
 }
 
-// strip removes what a client must not say: headers and trailers of our
-// namespace, and our names in Connection, by which it could make the proxy
-// drop the headers that we set.
-func (n *headerNames) strip(r *http.Request) {
-	n.stripFrom(r.Header)
-	n.stripConnection(r.Header)
+// stripTrailer removes from the trailers what a client must not say.
+func (n *headerNames) stripTrailer(r *http.Request) {
 	n.stripFrom(r.Trailer)
 	if r.Body != nil && (r.Trailer != nil || r.ContentLength < 0) {
 		// Trailers come after the body, announced or not.
@@ -88,6 +84,8 @@ func (n *headerNames) stripFrom(h http.Header) {
 	}
 }
 
+// stripConnection removes our names from Connection, by which a client could make the
+// proxy drop the headers that we set.
 func (n *headerNames) stripConnection(h http.Header) {
 	lines, ok := h["Connection"]
 	if !ok {
@@ -133,12 +131,9 @@ type headerValues [headerCount]string
 // headersOf are the headers for a user, whoever else pays for them, and a
 // decision, whose end is known as a text already or is not. Without a plan to tell,
 // none stands behind a gate.
-func headersOf(user, payer string, a *entitlement.Account, d *entitlement.Decision, until, plans string, gated bool) (v headerValues) {
-	v[headerUser], v[headerExternalCustomer], v[headerPlans] = encodeHeader(user), encodeHeader(payer), plans
-	v[headerStatus], v[headerReason] = encodeHeader(d.Status), string(d.Reason)
-	if a != nil {
-		v[headerCustomer] = a.OwnCustomer()
-	}
+func headersOf(user, payer string, s *entitlement.Standing, d *entitlement.Decision, until string, gated bool) (v headerValues) {
+	v[headerUser], v[headerExternalCustomer], v[headerPlans] = encodeHeader(user), encodeHeader(payer), s.Open
+	v[headerStatus], v[headerReason], v[headerCustomer] = encodeHeader(d.Status), string(d.Reason), s.Customer
 	if !d.Allowed {
 		return v
 	}
@@ -157,22 +152,40 @@ func headersOf(user, payer string, a *entitlement.Account, d *entitlement.Decisi
 	return v
 }
 
-// set tells the upstream who asks and why it may. It deletes what is not told,
-// for the site's own authentication may have set some. own is this request's:
-// Caddy's header directives write into the slices of a header in place. again says
-// that the request has headers of ours already; what stands as it was set stays.
-func (n *headerNames) set(h http.Header, v, own *headerValues, again bool) {
-	for i, name := range n.names {
-		value := v[i]
-		if again {
+// present is what there can be of our headers in a request that is about to get them.
+type present uint8
+
+const (
+	found  present = iota // whatever others have set, such as the site's own authentication
+	absent                // nothing: they were stripped just now
+	ours                  // what we have set, and what others have made of it
+)
+
+// set tells the upstream who asks and why it may. It deletes what is not told. own
+// is this request's: Caddy's header directives write into the slices of a header in
+// place. What stands as we have set it stays.
+func (n *headerNames) set(h http.Header, v, own *headerValues, there present) {
+	if there == absent {
+		*own = *v
+		for i, value := range own {
+			if value != "" {
+				h[n.names[i]] = own[i : i+1 : i+1]
+			}
+		}
+		return
+	}
+	for i := range n.names {
+		name, value := n.names[i], v[i]
+		if there == ours {
 			if held := h[name]; len(held) == 1 && &held[0] == &own[i] && own[i] == value {
 				continue
 			}
 		}
-		if own[i] = value; value == "" {
-			delete(h, name)
-		} else {
+		own[i] = value
+		if value != "" {
 			h[name] = own[i : i+1 : i+1]
+		} else {
+			delete(h, name)
 		}
 	}
 }

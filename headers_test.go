@@ -64,7 +64,7 @@ func TestStripTrailers(t *testing.T) {
 	r.ContentLength = -1
 	r.Trailer = http.Header{"X-Polar-User": nil, "Checksum": nil}
 	r.Body = io.NopCloser(bytes.NewReader([]byte("body")))
-	n.strip(r)
+	n.stripTrailer(r)
 	if _, announced := r.Trailer["X-Polar-User"]; announced {
 		t.Error("an announced trailer is left")
 	}
@@ -94,10 +94,10 @@ func TestEncodeHeader(t *testing.T) {
 // place, which must touch no other header and no other request.
 func TestHeaderValuesAreFresh(t *testing.T) {
 	n := makeHeaderNames("X-Polar-")
-	v := headersOf("u", "", nil, &entitlement.Decision{Allowed: true, Reason: "active", Plan: "pro", Status: "active"}, "", "pro", true)
+	v := headersOf("u", "", &entitlement.Standing{Open: "pro"}, &entitlement.Decision{Allowed: true, Reason: "active", Plan: "pro", Status: "active"}, "", true)
 	one, other := http.Header{}, http.Header{}
-	n.set(one, &v, new(headerValues), false)
-	n.set(other, &v, new(headerValues), false)
+	n.set(one, &v, new(headerValues), found)
+	n.set(other, &v, new(headerValues), found)
 	one["X-Polar-User"][0] = "changed"
 	one["X-Polar-User"] = append(one["X-Polar-User"], "more")
 	if one.Get("X-Polar-Plan") != "pro" || other.Get("X-Polar-User") != "u" {
@@ -111,15 +111,15 @@ func TestHeadersSetAgain(t *testing.T) {
 	n := makeHeaderNames("X-Polar-")
 	d := entitlement.Decision{Allowed: true, Reason: "active", Plan: "pro", Status: "active"}
 	h, own := http.Header{}, new(headerValues)
-	first := headersOf("u", "", nil, &d, "", "pro", false)
-	n.set(h, &first, own, false)
+	first := headersOf("u", "", &entitlement.Standing{Open: "pro"}, &d, "", false)
+	n.set(h, &first, own, found)
 	h["X-Polar-User"][0] = "changed in place"
 	h["X-Polar-Status"] = []string{"another"}
 	h["X-Polar-Reason"] = append(h["X-Polar-Reason"], "more")
 	h["X-Polar-Until"] = []string{"added"}
 	delete(h, "X-Polar-Plans")
-	again := headersOf("u", "", nil, &d, "", "pro", true)
-	n.set(h, &again, own, true)
+	again := headersOf("u", "", &entitlement.Standing{Open: "pro"}, &d, "", true)
+	n.set(h, &again, own, ours)
 	want := http.Header{
 		"X-Polar-User": {"u"}, "X-Polar-Plan": {"pro"}, "X-Polar-Plans": {"pro"}, "X-Polar-Status": {"active"}, "X-Polar-Reason": {"active"},
 	}
@@ -130,12 +130,11 @@ func TestHeadersSetAgain(t *testing.T) {
 
 func TestHeadersOf(t *testing.T) {
 	until := time.Date(2026, 12, 1, 0, 0, 0, 5000, time.UTC)
-	a := entitlement.NewAccount("u", entitlement.Facts{Customers: []entitlement.HeldCustomer{{Customer: entitlement.Customer{ID: "c1"}, Own: true}}})
 	d := entitlement.Decision{Allowed: true, Reason: entitlement.ReasonPastDueGrace, Plan: "pro", Status: "past_due", Until: until, Grace: true}
 	n := makeHeaderNames("X-Gate-")
 	h := http.Header{"X-Gate-Grace-Until": {"old"}, "X-Gate-Plans": {"old"}}
-	v := headersOf("u", "acme", a, &d, "", "", true)
-	n.set(h, &v, new(headerValues), false)
+	v := headersOf("u", "acme", &entitlement.Standing{Customer: "c1"}, &d, "", true)
+	n.set(h, &v, new(headerValues), found)
 	for name, want := range map[string]string{
 		"X-Gate-User": "u", "X-Gate-External-Customer": "acme", "X-Gate-Plan": "pro", "X-Gate-Status": "past_due", "X-Gate-Reason": "past_due_grace",
 		"X-Gate-Until": "2026-12-01T00:00:00Z", "X-Gate-Grace-Until": "2026-12-01T00:00:00Z", "X-Gate-Customer": "c1", "X-Gate-Plans": "",

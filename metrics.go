@@ -123,7 +123,8 @@ const tokenValid = "valid"
 type gatewayMetrics struct {
 	gateway string
 	age     prometheus.Observer
-	tokens  map[string]prometheus.Counter
+	valid   prometheus.Counter            // tokens that named a user
+	tokens  map[string]prometheus.Counter // that did not, by why
 	allowed map[entitlement.Reason]prometheus.Counter
 	refused map[entitlement.Reason]prometheus.Counter
 	// unconfirmed answers, by whether they let somebody in.
@@ -143,7 +144,7 @@ func newGatewayMetrics(name string) gatewayMetrics {
 		false: unconfirmedTotal.WithLabelValues(name, "false"),
 	}
 	apiVersionGone.WithLabelValues(name).Set(0)
-	m.tokens[tokenValid] = tokensTotal.WithLabelValues(tokenValid)
+	m.valid = tokensTotal.WithLabelValues(tokenValid)
 	for _, code := range []string{codeTokenMissing, codeTokenInvalid, codeTokenExpired, string(entitlement.ReasonUnavailable)} {
 		m.tokens[code] = tokensTotal.WithLabelValues(code)
 		m.refused[entitlement.Reason(code)] = decisionsTotal.WithLabelValues(name, "false", code)

@@ -20,17 +20,18 @@ import (
 // requestVar is the request variable under which we keep what was found out.
 const requestVar = "polar_request"
 
-// requestState is what all of our handlers share about one request.
+// requestState is what all of our handlers share about one request. There is one for
+// each request, so that its size counts.
 type requestState struct {
 	// overrides are the paths in X-Original-URL and X-Rewrite-URL.
 	overrides []string
 	// credentials are the headers before a token was stripped, for whoever
 	// looks for one later. Nil while nothing was stripped.
 	credentials http.Header
-	site        *visit // that of the site's `polar`, nil where there is none
-	sitePath    string // where it serves the routes
-	last        *visit // that of the handler that came last, for placeholders
-	first       visit  // most requests know one gateway
+	site        *visit   // that of the site's `polar`, nil where there is none
+	siteHandler *Handler // which is that
+	last        *visit   // that of the handler that came last, for placeholders
+	first       visit    // most requests know one gateway
 
 	// question says that the request is one to a session endpoint, and ours that it
 	// is this process's.
@@ -47,33 +48,31 @@ func (*requestState) String() string { return "" }
 type visit struct {
 	state   *requestState
 	gateway *Gateway
-	next    *visit    // of another gateway
-	local   time.Time // this machine's clock, by which tokens expire
-	now     time.Time // Polar's, by which periods end
+	next    *visit        // of another gateway
+	now     time.Time     // by Polar's clock, by which periods end
+	ahead   time.Duration // of this machine's clock, by which tokens expire
 
-	identified bool
-	identity   *identity.Identity // shared: nobody changes it
-	anonymous  error              // why there is no identity
+	identity  *identity.Identity // shared: nobody changes it
+	anonymous error              // why there is no identity
 
-	gathered   bool
-	account    *entitlement.Account
-	unreadable error // why there is no account
-	plans      string
+	standing *entitlement.Standing // shared; nil before gather
+	account  *entitlement.Account  // nil before load
 
 	// decision is the last gate's, else that for any plan. It is shared: nobody
 	// changes it. until is when it ends, as headers write it, or not known yet.
 	decision *entitlement.Decision
 	until    string
 
+	refused *problem // nil while nobody was
+
+	own headerValues // in the request's header
+
+	there      present // of our headers
+	identified bool
+	unreadable bool // neither standing nor account can be had
 	// limits says that on_unavailable does not apply: what keeps the user out is
 	// our own limits, or a refusal that could not be confirmed.
 	limits bool
-
-	// checkout is where the user can buy what they were refused, if they can.
-	checkout string
-
-	exposed bool
-	own     headerValues // in the request's header
 }
 
 // stateOf finds the state of a request, or begins it.
@@ -84,9 +83,6 @@ func stateOf(r *http.Request) *requestState {
 		return s
 	}
 	s := new(requestState)
-	s.takeOverrides(r.Header)
-	dropH2C(r.Header)
-	s.readMark(r.Header)
 	if vars != nil {
 		vars[requestVar] = s
 	}
@@ -96,27 +92,41 @@ func stateOf(r *http.Request) *requestState {
 	return s
 }
 
-// takeOverrides removes the headers that override path and method, and
-// remembers the paths.
-func (s *requestState) takeOverrides(h http.Header) {
-	for _, name := range overrideHeaders {
-		values, ok := h[name]
-		if !ok {
+// sift takes out of the headers, in one pass, what clients must not say: what is in
+// a gateway's namespace, and what makes others read another request than we do.
+func (s *requestState) sift(h http.Header, n *headerNames) {
+	for name, values := range h {
+		switch name {
+		case originalURL1, originalURL2:
+			s.takeOverrides(values)
+			delete(h, name)
+		case methodOverride:
+			delete(h, name)
+		case "Upgrade":
+			dropH2C(h)
+		case "Connection":
+			n.stripConnection(h)
+		case session.MarkHeader:
+			s.question, s.ours = session.Marked(h)
+		}
+		if n.ours(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// takeOverrides remembers the paths of a header that overrides that of the request.
+func (s *requestState) takeOverrides(values []string) {
+	for _, value := range values {
+		if value == "" {
 			continue
 		}
-		for _, value := range values {
-			if value == "" {
-				continue
-			}
-			path := gateway.OverridePath(value)
-			s.overrides = append(s.overrides, path)
-			if _, rest, ok := strings.Cut(path, ":"); ok {
-				s.overrides = append(s.overrides, "/"+rest) // http:pro/x
-			}
+		path := gateway.OverridePath(value)
+		s.overrides = append(s.overrides, path)
+		if _, rest, ok := strings.Cut(path, ":"); ok {
+			s.overrides = append(s.overrides, "/"+rest) // http:pro/x
 		}
-		delete(h, name)
 	}
-	delete(h, methodOverride)
 }
 
 // dropH2C removes a wish to go on in clear-text HTTP/2: what comes through such a
@@ -135,9 +145,11 @@ func dropH2C(h http.Header) {
 
 // Headers that make some upstreams serve another path, or method, than the
 // request's own.
-var overrideHeaders = [...]string{"X-Original-Url", "X-Rewrite-Url"}
-
-const methodOverride = "X-Http-Method-Override"
+const (
+	originalURL1   = "X-Original-Url"
+	originalURL2   = "X-Rewrite-Url"
+	methodOverride = "X-Http-Method-Override"
+)
 
 // visitOf begins, or goes on with, what one gateway does for a request. It
 // strips the client's copies of our headers, once.
@@ -145,22 +157,30 @@ func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
 	stripped := false
 	for v := &s.first; v != nil && v.gateway != nil; v = v.next {
 		if v.gateway == g {
+			if v.there == absent {
+				v.there = found // others have had the request since
+			}
 			s.last = v
 			return v
 		}
 		stripped = stripped || v.gateway.names.folded == g.names.folded
 	}
 	if !stripped {
-		g.names.strip(r)
+		s.sift(r.Header, &g.names)
+		g.names.stripTrailer(r)
 	}
 	v := &s.first
 	if v.gateway != nil {
 		v = &visit{next: s.first.next}
 		s.first.next = v
 	}
-	v.state, v.gateway, v.local, v.decision = s, g, g.core.Local(), &undecided
-	v.identity = &stranger
-	v.now = g.core.At(v.local)
+	v.state, v.gateway, v.decision, v.identity = s, g, &undecided, &stranger
+	local := g.core.Local()
+	v.now = g.core.At(local)
+	v.ahead = v.now.Sub(local)
+	if !stripped {
+		v.there = absent
+	}
 	s.last = v
 	return v
 }
@@ -186,14 +206,14 @@ func (v *visit) look(r *http.Request, sure bool) error {
 	}
 	v.identified = true
 	g := v.gateway
-	v.identity, v.anonymous = g.identify(r, from, v.local, sure)
+	v.identity, v.anonymous = g.identify(r, from, v.now.Add(-v.ahead), sure)
 	if v.anonymous != nil {
 		if code := identityCode(v.anonymous); !again || code != identityCode(before) {
 			g.metrics.tokens[code].Inc()
 		}
 		return v.anonymous
 	}
-	g.metrics.tokens[tokenValid].Inc()
+	g.metrics.valid.Inc()
 	if v.identity.StripToken {
 		if s.credentials == nil {
 			s.credentials = r.Header.Clone()
@@ -203,22 +223,54 @@ func (v *visit) look(r *http.Request, sure bool) error {
 	return nil
 }
 
-// gather reads the account of who pays for the user, who is known by now.
-func (v *visit) gather() error {
-	if v.gathered {
-		return v.unreadable
+// gather finds out what the user, who is known by now, comes to, if that can be had.
+func (v *visit) gather() bool {
+	if v.standing != nil {
+		return v.standing != &noStanding
 	}
-	v.gathered = true
-	g := v.gateway
-	v.account, v.unreadable = g.core.AccountOf(v.claims())
-	if v.unreadable != nil {
-		if g.warnedStore.now(v.now) {
-			g.logger.Error("the store cannot be read: nobody can be told from a stranger", zap.Error(v.unreadable))
-		}
-		return v.unreadable
+	core := v.gateway.core
+	if known, ok := v.identity.Note.Load().(*gateway.Standing); ok && known.Holds(core.Rules(), v.now) {
+		v.standing = known.Standing
+		return true
 	}
-	v.plans = v.account.Standing(g.core.Rules(), v.now).Open
-	return nil
+	who := v.claims()
+	found, account, err := core.StandingOf(&who, v.now)
+	if err != nil {
+		v.standing = &noStanding
+		return v.unread(err)
+	}
+	v.identity.Note.Store(found)
+	v.standing, v.account = found.Standing, account
+	return true
+}
+
+// noStanding is that of somebody of whom nothing can be told.
+var noStanding entitlement.Standing
+
+// load reads the whole account of who pays for the user, if that can be had.
+func (v *visit) load() bool {
+	if v.account != nil || v.unreadable {
+		return !v.unreadable
+	}
+	account, err := v.gateway.core.AccountOf(v.claims())
+	if err != nil {
+		return v.unread(err)
+	}
+	v.account = account
+	return true
+}
+
+func (v *visit) unread(err error) bool {
+	v.unreadable = true
+	if g := v.gateway; g.warnedStore.now(v.now) {
+		g.logger.Error("the store cannot be read: nobody can be told from a stranger", zap.Error(err))
+	}
+	return false
+}
+
+// take goes on with another account than the one that was read.
+func (v *visit) take(account *entitlement.Account, now time.Time) {
+	v.account, v.standing = account, account.Standing(v.gateway.core.Rules(), now)
 }
 
 // hashes stand in the log for who asks and, if that is another, who pays: it is the
@@ -240,16 +292,25 @@ func (v *visit) claims() gateway.Visitor {
 // decide answers for a requirement. That the store cannot be read is an answer
 // too.
 func (v *visit) decide(q entitlement.Requirement) *entitlement.Decision {
-	if v.gather() != nil {
+	if !v.gather() {
 		return v.answer(entitlement.Unavailable())
 	}
-	rules := v.gateway.core.Rules()
-	if open := v.account.Standing(rules, v.now).Meets(q); open != nil {
+	if open := v.standing.Meets(q); open != nil {
 		v.decision, v.until = &open.Decision, open.UntilText
 		return v.decision
 	}
+	rules := v.gateway.core.Rules()
+	if v.account == nil && !v.standing.Known {
+		return v.answer(entitlement.Decide(&noAccount, q, rules, v.now))
+	}
+	if !v.load() {
+		return v.answer(entitlement.Unavailable())
+	}
 	return v.answer(entitlement.Decide(v.account, q, rules, v.now))
 }
+
+// noAccount is that of somebody whom nobody knows.
+var noAccount entitlement.Account
 
 // answer takes a decision that was made for this request.
 func (v *visit) answer(d entitlement.Decision) *entitlement.Decision {
@@ -262,13 +323,13 @@ var undecided entitlement.Decision
 
 // confirm asks Polar before a refusal that may be wrong.
 func (v *visit) confirm(r *http.Request, q entitlement.Requirement) *entitlement.Decision {
-	if v.unreadable != nil {
-		return v.decision
+	if !v.load() {
+		return v.answer(entitlement.Unavailable())
 	}
 	before := v.decision.HTTPStatus
 	account, decision, limits := v.gateway.core.ConfirmOf(r.Context(), v.claims(), v.account, q, *v.decision)
 	if account != v.account {
-		v.account, v.plans = account, account.Standing(v.gateway.core.Rules(), v.now).Open
+		v.take(account, v.now)
 	}
 	v.answer(decision)
 	// Neither our own limits, nor that Polar could not be asked about who was
@@ -292,9 +353,9 @@ func (v *visit) expose(r *http.Request, gated bool) {
 	if v.gateway.payers {
 		payer = v.identity.Customer
 	}
-	values := headersOf(v.identity.User, payer, v.account, v.decision, v.until, v.plans, gated)
-	v.gateway.names.set(r.Header, &values, &v.own, v.exposed)
-	v.exposed = true
+	values := headersOf(v.identity.User, payer, v.standing, v.decision, v.until, gated)
+	v.gateway.names.set(r.Header, &values, &v.own, v.there)
+	v.there = ours
 }
 
 // placeholder implements {http.polar.*} and {http.auth.user.id}.
@@ -318,14 +379,17 @@ func (s *requestState) placeholder(key string) (any, bool) {
 	case "external_customer":
 		return v.identity.Customer, true
 	case "customer":
-		if v.account == nil {
+		if v.standing == nil {
 			return "", true
 		}
-		return v.account.OwnCustomer(), true
+		return v.standing.Customer, true
 	case "plan":
 		return d.Plan, true
 	case "plans":
-		return v.plans, true
+		if v.standing == nil {
+			return "", true
+		}
+		return v.standing.Open, true
 	case "status":
 		return d.Status, true
 	case "reason":
@@ -341,7 +405,10 @@ func (s *requestState) placeholder(key string) (any, bool) {
 	case "allowed":
 		return strconv.FormatBool(d.Allowed), true
 	case "checkout_url":
-		return v.checkout, true
+		if v.refused == nil {
+			return "", true
+		}
+		return v.refused.CheckoutURL, true
 	}
 	return nil, false
 }

@@ -20,7 +20,6 @@ const pieceSize = 64 << 10
 type gatedWriter struct {
 	caddyhttp.ResponseWriterWrapper
 	stream gatedStream
-	vary   string
 	done   bool
 	wrote  bool      // a piece
 	failed bool      // something was not written
@@ -46,15 +45,16 @@ func (w *gatedWriter) protect() {
 	}
 	w.done = true
 	h := w.Header()
-	w.own = [2]string{private(h["Cache-Control"]), w.vary}
-	h["Cache-Control"] = w.own[0:1:1]
-	for name := range h {
+	for name := range h { // there are none often, before ours
 		if outranksCacheControl(name) {
 			delete(h, name)
 		}
 	}
-	if _, varies := h["Vary"]; varies || w.vary == "" {
-		addVary(h, w.vary)
+	vary := w.stream.gateway().vary
+	w.own = [2]string{private(h["Cache-Control"]), vary}
+	h["Cache-Control"] = w.own[0:1:1]
+	if _, varies := h["Vary"]; varies || vary == "" {
+		addVary(h, vary)
 	} else {
 		h["Vary"] = w.own[1:2:2]
 	}

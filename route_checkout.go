@@ -177,13 +177,13 @@ func (g *Gateway) serveSuccess(w http.ResponseWriter, r *http.Request, v *visit)
 		return redirect(w, r, "/")
 	}
 	checkout := q.Get("checkout_id")
-	page := waitingPage{To: orDefault(back.To, "/"), Events: v.state.sitePath + "/events"}
+	page := waitingPage{To: orDefault(back.To, "/"), Events: v.state.siteHandler.path + "/events"}
 	if g.core.Arrive(r.Context(), back, checkout) == gateway.ArrivedPending {
 		tries, _ := strconv.Atoi(q.Get("try"))
 		page.Waiting = true
 		if tries < maxTries {
 			again := url.Values{"state": {q.Get("state")}, "checkout_id": {checkout}, "try": {strconv.Itoa(max(tries, 0) + 1)}}
-			page.Again = v.state.sitePath + "/success?" + again.Encode()
+			page.Again = v.state.siteHandler.path + "/success?" + again.Encode()
 		}
 	}
 	return page.write(w, r)

@@ -120,7 +120,7 @@ func (g *Gateway) checkUser(h http.Header, r *http.Request, v *visit) *problem {
 	if err := v.identify(r); err != nil {
 		return loginRefusal(err)
 	}
-	if v.gather() != nil {
+	if !v.gather() || !v.load() {
 		d := entitlement.Unavailable()
 		return refusalOf(&d, nil)
 	}

@@ -186,9 +186,5 @@ func (s *sessions) report(err error) {
 func (s *sessions) sources() []identity.Source { return []identity.Source{s.asker.Source()} }
 func (s *sessions) close()                     { s.asker.Close() }
 
-// readMark says whether the request is a question to a session endpoint, which it
-// stays for gateways that it still has to pass.
-func (s *requestState) readMark(h http.Header) { s.question, s.ours = session.Marked(h) }
-
 // Interface guard
 var _ identifier = (*sessions)(nil)

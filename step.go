@@ -28,7 +28,6 @@ func (v *visit) guide(r *http.Request, plans []string, p *problem) {
 	}
 	if p.NextStep == entitlement.StepCheckout || p.NextStep == entitlement.StepChange {
 		p.CheckoutURL = v.checkoutFor(base, back, plans, p)
-		v.checkout = p.CheckoutURL
 	}
 	if v.account.OwnCustomer() == "" {
 		return
@@ -42,7 +41,7 @@ func (v *visit) guide(r *http.Request, plans []string, p *problem) {
 }
 
 // base is the absolute address of the routes.
-func (v *visit) base(r *http.Request) string { return originOf(r) + v.state.sitePath }
+func (v *visit) base(r *http.Request) string { return originOf(r) + v.state.siteHandler.path }
 
 // checkoutFor is the address of a checkout for the first of the plans that
 // sells something, unless the user has something that stands in its way.

@@ -56,19 +56,24 @@ func checkRecheck(d caddy.Duration) error {
 type gatedStream struct {
 	context.Context // the request's before
 
-	gate    *Gate
-	gateway *Gateway
-	visit   *visit // whose account decides
-	proto   int
-	until   time.Time // when the decision's reason ends
+	gate   *Gate
+	visit  *visit                // whose account decides
+	opened *entitlement.Decision // what let it through
 
+	waited atomic.Pointer[cancelable]
 	over   atomic.Bool // the answer must go on no longer
 	goesOn atomic.Bool // more than one piece of the answer has been written
-	waited atomic.Pointer[cancelable]
+	http1  bool
 
-	mu     sync.Mutex
-	timer  *time.Timer // nil while there is nothing to watch
-	left   bool        // the handler has returned
+	left  bool // the handler has returned
+	mu    sync.Mutex
+	watch *watch // nil while there is nothing to watch
+}
+
+// watch is what only an answer that goes on, or is waited for, needs. It is under
+// the stream's lock.
+type watch struct {
+	timer  *time.Timer // nil if the handler had left by then
 	listed bool        // in the gateway's list
 	began  time.Time   // when goesOn was set
 	conn   net.Conn    // hijacked, or to be cut
@@ -90,7 +95,7 @@ func (s *gatedStream) Done() <-chan struct{} {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watch()
+	s.watched()
 	return s.wait().Done()
 }
 
@@ -126,12 +131,19 @@ func (s *gatedStream) wait() *cancelable {
 	return c
 }
 
-// watch starts the timer.
-func (s *gatedStream) watch() {
-	if s.timer == nil && !s.left {
-		s.timer = time.AfterFunc(min(streamAge, s.gate.nextLook(s.until, s.gateway.core.Now())), s.look)
+// watched begins to watch, once.
+func (s *gatedStream) watched() *watch {
+	if s.watch == nil {
+		s.watch = new(watch)
+		if !s.left {
+			s.watch.timer = time.AfterFunc(min(streamAge, s.gate.nextLook(s.opened.Until, s.gateway().core.Now())), s.look)
+		}
 	}
+	return s.watch
 }
+
+// gateway is the one whose plans let it through.
+func (s *gatedStream) gateway() *Gateway { return s.visit.gateway }
 
 // continues notes that the answer goes on.
 func (s *gatedStream) continues() {
@@ -141,8 +153,7 @@ func (s *gatedStream) continues() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.goesOn.Swap(true) {
-		s.began = time.Now()
-		s.watch()
+		s.watched().began = time.Now()
 	}
 }
 
@@ -151,7 +162,7 @@ func (s *gatedStream) hijacked(conn net.Conn) {
 	s.continues()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn = conn; s.over.Load() {
+	if s.watched().conn = conn; s.over.Load() {
 		_ = conn.Close()
 	}
 }
@@ -166,26 +177,27 @@ func (s *gatedStream) look() {
 	if s.left || s.over.Load() {
 		return
 	}
-	if !s.listed { // also what ends now: its handler can be blocked when Caddy stops
-		s.listed = true
-		s.gateway.open.enter(s)
+	w := s.watch
+	if !w.listed { // also what ends now: its handler can be blocked when Caddy stops
+		w.listed = true
+		s.gateway().open.enter(s)
 	}
 	switch {
 	case !decision.Allowed && decision.HTTPStatus != http.StatusServiceUnavailable:
-		s.account, s.decision = account, &decision
+		w.account, w.decision = account, &decision
 		s.end(decision.Reason)
 	case account == nil: // nobody is left to decide
-		s.account, s.decision = new(entitlement.Account), &decision
+		w.account, w.decision = new(entitlement.Account), &decision
 		s.end(endReconfigured)
 	default:
-		s.timer.Reset(s.gate.nextLook(decision.Until, now))
+		w.timer.Reset(s.gate.nextLook(decision.Until, now))
 	}
 }
 
 // decide answers as the configuration that runs now would. Without an account
 // there is none that can.
 func (s *gatedStream) decide() (*entitlement.Account, entitlement.Decision, time.Time) {
-	g, q, err := s.gate.inForce(s.gateway)
+	g, q, err := s.gate.inForce(s.gateway())
 	if err != nil {
 		if caddy.Exiting() { // no configuration runs any more: it goes unchanged
 			return new(entitlement.Account), entitlement.Unavailable(), time.Time{}
@@ -234,20 +246,21 @@ func (g *Gate) nextLook(until, now time.Time) time.Duration {
 func (s *gatedStream) end(reason entitlement.Reason) {
 	s.over.Store(true)
 	s.wait().cancel()
-	s.timer.Stop()
-	g := s.gateway
+	w := s.watch
+	w.timer.Stop()
+	g := s.gateway()
 	streamsEndedTotal.WithLabelValues(g.name, string(reason)).Inc()
 	if c := g.logger.Check(zap.DebugLevel, "an answer that went on was ended"); c != nil {
 		c.Write(zap.String("reason", string(reason)), zap.String("external_customer", s.visit.identity.Customer))
 	}
-	if s.conn != nil {
-		_ = s.conn.Close() // hijacked: nobody else will
+	if w.conn != nil {
+		_ = w.conn.Close() // hijacked: nobody else will
 		return
 	}
-	if s.proto == 1 || reason == endShutdown { // else other answers share it
-		s.conn, _ = s.Context.Value(connKey{}).(net.Conn)
+	if s.http1 || reason == endShutdown { // else other answers share it
+		w.conn, _ = s.Context.Value(connKey{}).(net.Conn)
 	}
-	s.timer = time.AfterFunc(cutAfter, s.cut)
+	w.timer = time.AfterFunc(cutAfter, s.cut)
 }
 
 // cut closes the connection, which is this answer's as long as the handler has
@@ -255,8 +268,8 @@ func (s *gatedStream) end(reason entitlement.Reason) {
 func (s *gatedStream) cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != nil && !s.left {
-		_ = s.conn.Close()
+	if s.watch.conn != nil && !s.left {
+		_ = s.watch.conn.Close()
 	}
 }
 
@@ -266,8 +279,8 @@ func (s *gatedStream) cut() {
 func (s *gatedStream) endAtExit() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	over := s.over.Load()
-	if s.left || !over && (!s.goesOn.Load() || time.Since(s.began) < streamAge) {
+	over, w := s.over.Load(), s.watch
+	if s.left || !over && (!s.goesOn.Load() || time.Since(w.began) < streamAge) {
 		return
 	}
 	if s.gate.ending != nil {
@@ -279,9 +292,9 @@ func (s *gatedStream) endAtExit() {
 	}
 	if !over {
 		s.end(endShutdown)
-	} else if s.conn == nil {
-		if s.conn, _ = s.Context.Value(connKey{}).(net.Conn); s.conn != nil {
-			s.timer.Reset(cutAfter)
+	} else if w.conn == nil {
+		if w.conn, _ = s.Context.Value(connKey{}).(net.Conn); w.conn != nil {
+			w.timer.Reset(cutAfter)
 		}
 	}
 }
@@ -291,11 +304,13 @@ func (s *gatedStream) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = true
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-	if s.listed {
-		s.gateway.open.leave(s)
+	if w := s.watch; w != nil {
+		if w.timer != nil {
+			w.timer.Stop()
+		}
+		if w.listed {
+			s.gateway().open.leave(s)
+		}
 	}
 	if c := s.waited.Load(); c != nil {
 		c.cancel()

@@ -271,13 +271,13 @@ func TestShortAnswersAreNotWatched(t *testing.T) {
 			s = &w.(*gatedWriter).stream
 			return write(w, r)
 		})
-		if err != nil || s.timer != nil || s.waited.Load() != nil {
-			t.Error(name, err, s.timer, s.waited.Load())
+		if err != nil || s.watch != nil || s.waited.Load() != nil {
+			t.Error(name, err, s.watch, s.waited.Load())
 		}
 	}
 	_, err := ask(t, gate, func(w http.ResponseWriter, _ *http.Request) error {
 		_, err := w.(io.ReaderFrom).ReadFrom(strings.NewReader("who knows how much"))
-		if w.(*gatedWriter).stream.timer == nil {
+		if w.(*gatedWriter).stream.watch == nil {
 			t.Error("a source of unknown length is not watched")
 		}
 		return err
@@ -315,7 +315,7 @@ func TestNothingStaysBehind(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			}))
 		}()
-		if listed() != 0 || r.Context() != before || during.Err() == nil || during.(*gatedStream).timer.Stop() {
+		if listed() != 0 || r.Context() != before || during.Err() == nil || during.(*gatedStream).watch.timer.Stop() {
 			t.Error("something stays behind")
 		}
 	}) // which waits for all goroutines, and so for timers that run on
@@ -393,7 +393,7 @@ func TestEndedStreamAtExit(t *testing.T) {
 		defer theirs.Close()
 		s := &gatedStream{
 			Context: context.WithValue(t.Context(), connKey{}, net.Conn(ours)),
-			gate:    gate, gateway: g, visit: &visit{identity: &identity.Identity{User: "nobody", Customer: "nobody"}}, proto: 2,
+			gate:    gate, opened: &undecided, visit: &visit{gateway: g, identity: &identity.Identity{User: "nobody", Customer: "nobody"}},
 		}
 		defer s.leave()
 		closed := func(within time.Duration) bool {
@@ -432,7 +432,7 @@ func TestStreamAtExit(t *testing.T) {
 		take(t, g, activeNow(t))
 		ending := make(chan struct{})
 		gate.ending = ending
-		s := &gatedStream{Context: t.Context(), gate: gate, gateway: g, visit: &visit{identity: &identity.Identity{User: testUser, Customer: testUser}}, proto: 2}
+		s := &gatedStream{Context: t.Context(), gate: gate, opened: &undecided, visit: &visit{gateway: g, identity: &identity.Identity{User: testUser, Customer: testUser}}}
 		defer s.leave()
 		s.continues()
 		time.Sleep(streamAge + time.Millisecond)
@@ -440,7 +440,7 @@ func TestStreamAtExit(t *testing.T) {
 			t.Error("it ends during shutdown_delay")
 		}
 		close(ending)
-		young := &gatedStream{Context: t.Context(), gate: gate, gateway: g, visit: &visit{identity: &identity.Identity{User: testUser, Customer: testUser}}, proto: 2}
+		young := &gatedStream{Context: t.Context(), gate: gate, opened: &undecided, visit: &visit{gateway: g, identity: &identity.Identity{User: testUser, Customer: testUser}}}
 		defer young.leave()
 		if young.endAtExit(); young.over.Load() {
 			t.Error("what has not begun is ended")

@@ -215,6 +215,8 @@ func (s *shop) confirm(user, plan string) entitlement.Decision {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_, d, _ := s.g.Confirm(context.Background(), a, q, entitlement.Decide(a, q, s.g.Rules(), s.g.Now()))
+	d := entitlement.Decide(a, q, s.g.Rules(), s.g.Now())
+	s.seen.agree(s.t, s.g, Visitor{User: user}, q, d)
+	_, d, _ = s.g.Confirm(context.Background(), a, q, d)
 	return d
 }

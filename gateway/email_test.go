@@ -35,6 +35,7 @@ func (s *shop) comes(v Visitor, plan string) entitlement.Decision {
 		s.t.Fatal(err)
 	}
 	d := entitlement.Decide(a, q, s.g.Rules(), s.g.Now())
+	s.seen.agree(s.t, s.g, v, q, d)
 	if !d.Allowed {
 		_, d, _ = s.g.ConfirmOf(s.t.Context(), v, a, q, d)
 	}

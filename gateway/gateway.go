@@ -81,16 +81,18 @@ type Sales struct {
 
 // Gateway is one Polar organization in one environment.
 type Gateway struct {
-	name     string
-	owner    cache.Owner
-	store    *cache.Store
-	memory   int // accounts to be held in it
-	plans    []entitlement.Plan
-	rules    atomic.Pointer[entitlement.Rules] // replaced when a sync confirms
-	verifier *polar.WebhookVerifier            // nil: no webhook secret
-	client   *polar.Client                     // nil: no access token
-	limiter  *polar.Limiter                    // of its calls; may be nil
-	sales    Sales
+	name   string
+	owner  cache.Owner
+	store  *cache.Store
+	memory int // accounts to be held in it
+	plans  []entitlement.Plan
+	// plansDigest stands for the plans.
+	plansDigest [8]byte
+	rules       atomic.Pointer[entitlement.Rules] // replaced when a sync confirms
+	verifier    *polar.WebhookVerifier            // nil: no webhook secret
+	client      *polar.Client                     // nil: no access token
+	limiter     *polar.Limiter                    // of its calls; may be nil
+	sales       Sales
 	// linkEmail says that a verified e-mail makes a customer a user's.
 	linkEmail bool
 	contested contests
@@ -152,6 +154,7 @@ func New(c Config) (*Gateway, error) {
 		store:        c.Store,
 		memory:       cmp.Or(c.Memory, cache.DefaultMemory),
 		plans:        c.Plans,
+		plansDigest:  digestPlans(c.Plans),
 		sales:        c.Sales,
 		linkEmail:    c.LinkEmail,
 		syncing:      c.Syncing,

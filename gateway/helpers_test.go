@@ -83,6 +83,7 @@ type bench struct {
 	now   time.Time
 	logs  *observer.ObservedLogs
 	taken int
+	seen  recollections
 }
 
 func newBench(t testing.TB, change ...func(*Config)) *bench {
@@ -184,7 +185,9 @@ func (b *bench) decide(user, plan string) entitlement.Decision {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return entitlement.Decide(b.account(user), q, b.g.Rules(), b.now)
+	d := entitlement.Decide(b.account(user), q, b.g.Rules(), b.now)
+	b.seen.agree(b.t, b.g, Visitor{User: user}, q, d)
+	return d
 }
 
 func (b *bench) is(user, plan string, allowed bool, reason entitlement.Reason) {

@@ -76,7 +76,9 @@ func TestSeatsOfAPartyArePersons(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if d := entitlement.Decide(a, q, s.g.Rules(), s.g.Now()); d.Allowed != want {
+				d := entitlement.Decide(a, q, s.g.Rules(), s.g.Now())
+				s.seen.agree(t, s.g, tt.v, q, d)
+				if d.Allowed != want {
 					t.Errorf("%s: %+v, want %v", plan, d, want)
 				}
 			}

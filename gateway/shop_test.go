@@ -35,6 +35,7 @@ type shop struct {
 
 	logs   *observer.ObservedLogs
 	config Config
+	seen   recollections
 
 	// sleeps is what happens while the gateway waits to ask Polar again. Nil:
 	// its time is up.
@@ -170,7 +171,9 @@ func (s *shop) decide(user, plan string) entitlement.Decision {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return entitlement.Decide(a, q, s.g.Rules(), s.g.Now())
+	d := entitlement.Decide(a, q, s.g.Rules(), s.g.Now())
+	s.seen.agree(s.t, s.g, Visitor{User: user}, q, d)
+	return d
 }
 
 func (s *shop) is(user, plan string, allowed bool, reason entitlement.Reason) {

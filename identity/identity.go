@@ -69,6 +69,8 @@ type Identity struct {
 	Source Source
 	// StripToken says that the token is to be kept from the upstream; see Source.Strip.
 	StripToken bool
+	// Note is for whoever uses the identity. Nil if it is not remembered.
+	Note *Note
 }
 
 // Verifier identifies requests. It is safe for concurrent use.

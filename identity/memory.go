@@ -10,9 +10,9 @@ import (
 
 const (
 	// maxMemory bounds the memory, in bytes: some 40,000 tokens of usual size.
-	maxMemory = 32 << 20
-	// entryOverhead is about what an entry costs beside its strings.
-	entryOverhead = 368
+	maxMemory = 48 << 20
+	// entryOverhead is about what an entry costs beside its strings, with a note.
+	entryOverhead = 768
 )
 
 // memory remembers verified tokens, so that a signature is checked once and not with
@@ -74,6 +74,7 @@ func (m *memory) recall(token string, now time.Time) *Identity {
 // copied because it is a part of a header that would be kept alive with it.
 func (m *memory) remember(token string, v *verified, now time.Time) {
 	if now.Before(v.Expires) {
+		v.Note = new(Note)
 		m.cache.Set(strings.Clone(token), v)
 	}
 }

@@ -101,6 +101,7 @@ func (m *memory) remember(key digest, a answer, cache time.Duration) {
 	switch {
 	case a.err == nil:
 		k := &known{identity: a.identity, asked: a.asked}
+		k.identity.Note = new(identity.Note)
 		k.next.Store(a.asked.Add(cache).UnixNano())
 		m.known.Set(key, k)
 		m.nobody.Invalidate(key)

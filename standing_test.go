@@ -1,0 +1,134 @@
+package caddypolar
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// answerOf is what a request with the token comes to: what the upstream is told, or what
+// the visitor is.
+func answerOf(t *testing.T, ctx caddy.Context, bearer string, handlers ...caddyhttp.MiddlewareHandler) string {
+	t.Helper()
+	r := mustRequest(t, "http://localhost/x")
+	r.Header.Set("Authorization", "Bearer "+bearer)
+	seen, w, err := chain(t, ctx, r, handlers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen != nil {
+		told := http.Header{}
+		maps.Copy(told, seen.Header)
+		told.Del("Authorization")
+		raw, err := json.Marshal(told)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	res := w.(interface{ Result() *http.Response }).Result()
+	body, _ := io.ReadAll(res.Body)
+	return res.Status + " " + requestIDs.ReplaceAllString(string(body), "")
+}
+
+var requestIDs = regexp.MustCompile(`"requestId":"[^"]*"`)
+
+// TestSameAnswerAgain: what is remembered with a token answers as what it was made of,
+// whatever that was, and a fact counts at once.
+func TestSameAnswerAgain(t *testing.T) {
+	now := time.Now()
+	for name, events := range map[string][]string{
+		"a stranger":    nil,
+		"a payer":       {"subscription.active"},
+		"who canceled":  {"subscription.active", "subscription.canceled"},
+		"who was ended": {"subscription.active", "subscription.revoked"},
+		"who owes":      {"subscription.past_due"},
+		"who pauses":    {"subscription.paused"},
+	} {
+		app, ctx := provisioned(t, "plan pro "+testProduct+"\nplan other p9")
+		g := app.Gateways["default"]
+		bearer := token(t, testUser, nil)
+		answers := map[string]bool{}
+		for i := range len(events) + 1 {
+			if i > 0 {
+				take(t, g, subscribed(t, events[i-1], now.Add(time.Hour)))
+			}
+			for site, handlers := range map[string]func() []caddyhttp.MiddlewareHandler{
+				"open": func() []caddyhttp.MiddlewareHandler { return []caddyhttp.MiddlewareHandler{&Handler{}} },
+				"gated": func() []caddyhttp.MiddlewareHandler {
+					return []caddyhttp.MiddlewareHandler{&Gate{Plans: []string{"pro"}}}
+				},
+				"both": func() []caddyhttp.MiddlewareHandler {
+					return []caddyhttp.MiddlewareHandler{&Handler{}, &Gate{Plans: []string{"pro"}}}
+				},
+				"other": func() []caddyhttp.MiddlewareHandler {
+					return []caddyhttp.MiddlewareHandler{&Gate{Plans: []string{"other"}}}
+				},
+			} {
+				// A new token each time: its first answer is from the account.
+				fresh := answerOf(t, ctx, token(t, testUser, map[string]any{"jti": i, "site": site}), handlers()...)
+				for range 2 {
+					if got := answerOf(t, ctx, bearer, handlers()...); got != fresh {
+						t.Errorf("%s, %s, after %d events: %s\nthe account says: %s", name, site, i, got, fresh)
+					}
+				}
+				answers[fresh] = true
+			}
+		}
+		if len(answers) < 2+len(events)/2 {
+			t.Errorf("%s: all answers are the same", name)
+		}
+	}
+}
+
+// tells is a handler of the site that sets headers of the request.
+type tells http.Header
+
+func (tells) Provision(caddy.Context) error { return nil }
+
+func (h tells) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	maps.Copy(r.Header, http.Header(h))
+	return next.ServeHTTP(w, r)
+}
+
+// TestOnlyOurWord: what others have set of our headers before a gate tells of somebody is
+// not told along with it.
+func TestOnlyOurWord(t *testing.T) {
+	app, ctx := provisioned(t, "plan pro "+testProduct)
+	take(t, app.Gateways["default"], activeNow(t))
+	login := tells{"Authorization": {"Bearer " + token(t, testUser, nil)}, "X-Polar-Grace-Until": {"2099-01-01T00:00:00Z"}}
+	seen, _, err := chain(t, ctx, mustRequest(t, "http://localhost/x"), &Handler{}, login, &Gate{Plans: []string{"pro"}})
+	if err != nil || seen == nil {
+		t.Fatal(err)
+	}
+	if got, told := seen.Header["X-Polar-Grace-Until"]; told || seen.Header.Get("X-Polar-User") != testUser {
+		t.Error(got, seen.Header)
+	}
+}
+
+// TestTwoGatewaysOnePrefix: the last gate tells its own, and nothing is left of what the
+// first one told.
+func TestTwoGatewaysOnePrefix(t *testing.T) {
+	block := "webhook_secret " + testWebhookSecret + "\njwt {\nsecret " + testJWTSecret + "\n}\nplan pro " + testProduct
+	app, ctx := provisioned(t, "}\npolar one {\n"+block+"\n}\npolar two {\n"+block)
+	take(t, app.Gateways["one"], activeNow(t))
+	if _, err := app.Gateways["two"].core.GivePass(t.Context(), testUser, "pro", time.Time{}, "a friend"); err != nil {
+		t.Fatal(err)
+	}
+	r := mustRequest(t, "http://localhost/x")
+	r.Header.Set("Authorization", "Bearer "+token(t, testUser, nil))
+	seen, _, err := chain(t, ctx, r, &Gate{Gateway: "one", Plans: []string{"pro"}}, &Gate{Gateway: "two", Plans: []string{"pro"}})
+	if err != nil || seen == nil {
+		t.Fatal(err)
+	}
+	if seen.Header.Get("X-Polar-Reason") != "pass" || seen.Header.Get("X-Polar-Until") != "" || seen.Header.Get("X-Polar-Customer") != "" {
+		t.Error(seen.Header)
+	}
+}
