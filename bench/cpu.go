@@ -40,6 +40,9 @@ func processes() map[int]process {
 // parseStat reads what proc_pid_stat(5) describes. The name may hold blanks
 // and brackets.
 func parseStat(raw []byte) (process, bool) {
+	if len(raw) == 0 {
+		return process{}, false
+	}
 	fields := bytes.Fields(raw[bytes.LastIndexByte(raw, ')')+1:])
 	if len(fields) < 15 {
 		return process{}, false
@@ -52,6 +55,13 @@ func parseStat(raw []byte) (process, bool) {
 		parent: int(number(4)),
 		own:    (number(14) + number(15)) * tick, children: (number(16) + number(17)) * tick,
 	}, true
+}
+
+// ownCPU is what this process has used so far.
+func ownCPU() time.Duration {
+	raw, _ := os.ReadFile("/proc/self/stat")
+	p, _ := parseStat(raw)
+	return p.own
 }
 
 // family says whether a process is another one or descends from it.

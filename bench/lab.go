@@ -87,7 +87,7 @@ func newLab(dir string, o *options) (*lab, error) {
 		}
 		l.many = append(l.many, token)
 	}
-	return l, os.WriteFile(l.tokenFile(), []byte(strings.Join(l.many, "\n")+"\n"), 0o600)
+	return l, writeTokens(l.tokenFile(), l.many)
 }
 
 func (l *lab) tokenFile() string { return filepath.Join(l.dir, "tokens") }
@@ -171,16 +171,19 @@ func (l *lab) User() string {
 var configs embed.FS
 
 // config writes a configuration file and says where it is.
-func (l *lab) config(name string) (string, error) {
+func (l *lab) config(name string) (string, error) { return l.configOf(l, name, name) }
+
+// configOf is the same, made for something else than the whole lab.
+func (l *lab) configOf(what any, name, as string) (string, error) {
 	t, err := template.ParseFS(configs, "config/"+name, "config/settings.caddyfile")
 	if err != nil {
 		return "", err
 	}
 	var b bytes.Buffer
-	if err := t.ExecuteTemplate(&b, name, l); err != nil {
+	if err := t.ExecuteTemplate(&b, name, what); err != nil {
 		return "", err
 	}
-	file := filepath.Join(l.dir, name)
+	file := filepath.Join(l.dir, as)
 	return file, os.WriteFile(file, b.Bytes(), 0o600)
 }
 
@@ -250,7 +253,7 @@ func (l *lab) start(ctx context.Context, rows []*row) {
 		}
 	}
 	if needed["ours"] && l.absent["ours"] == "" {
-		if err := l.sell(ctx); err != nil {
+		if err := l.sell(ctx, "ours-webhooks", l.o.users); err != nil {
 			l.absent["ours"] = "void: the webhooks were not taken: " + err.Error()
 		}
 	}
@@ -258,6 +261,22 @@ func (l *lab) start(ctx context.Context, rows []*row) {
 
 // spawn starts a server and waits until it listens.
 func (l *lab) spawn(ctx context.Context, name string, command []string) error {
+	if err := l.begin(ctx, name, command); err != nil {
+		return err
+	}
+	return l.until(ctx, name, 50*time.Millisecond, func() bool {
+		return !slices.ContainsFunc(l.portsOf(name), func(port string) bool {
+			conn, err := net.DialTimeout("tcp", l.addr(port), time.Second)
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err != nil
+		})
+	})
+}
+
+// begin starts a server's process.
+func (l *lab) begin(ctx context.Context, name string, command []string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = l.dir
 	cmd.Env = append(environment(), "GOGC="+strconv.Itoa(l.o.gogc), "XDG_DATA_HOME="+l.dir+"/data", "XDG_CONFIG_HOME="+l.dir+"/config",
@@ -270,8 +289,7 @@ func (l *lab) spawn(ctx context.Context, name string, command []string) error {
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	ports := l.portsOf(name)
-	for _, port := range ports {
+	for _, port := range l.portsOf(name) {
 		_ = l.held[port].Close()
 	}
 	if err := cmd.Start(); err != nil {
@@ -283,28 +301,24 @@ func (l *lab) spawn(ctx context.Context, name string, command []string) error {
 		_ = cmd.Wait()
 		close(exited)
 	}()
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		open := !slices.ContainsFunc(ports, func(port string) bool {
-			conn, err := net.DialTimeout("tcp", l.addr(port), time.Second)
-			if err == nil {
-				_ = conn.Close()
-			}
-			return err != nil
-		})
-		if open {
-			return nil
-		}
+	return nil
+}
+
+// until waits until a server is ready, and looks so often.
+func (l *lab) until(ctx context.Context, name string, every time.Duration, ready func() bool) error {
+	for deadline := time.Now().Add(30 * time.Second); !ready(); {
 		select {
-		case <-exited:
+		case <-l.exited[name]:
 			return l.said(name, errors.New("it ended"))
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(every):
 		}
 		if time.Now().After(deadline) {
 			return l.said(name, errors.New("it does not listen"))
 		}
 	}
+	return nil
 }
 
 // environment is ours without what would set the Go runtime of some servers
@@ -327,14 +341,25 @@ func (l *lab) stop() {
 	for _, cmd := range l.procs {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 	}
-	for name, cmd := range l.procs {
-		select {
-		case <-l.exited[name]:
-		case <-time.After(10 * time.Second):
-			_ = cmd.Process.Kill()
-			<-l.exited[name]
-		}
+	for name := range l.procs {
+		l.end(name)
 	}
+}
+
+// end ends one server, and waits for it.
+func (l *lab) end(name string) {
+	cmd := l.procs[name]
+	if cmd == nil {
+		return
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-l.exited[name]:
+	case <-time.After(10 * time.Second):
+		_ = cmd.Process.Kill()
+		<-l.exited[name]
+	}
+	delete(l.procs, name)
 }
 
 // check asks once with the token and, where there is a gate, once without and

@@ -25,6 +25,7 @@ type loaded struct {
 	requests, errors int // an answer that is not 2xx is an error
 	elapsed          time.Duration
 	p50, p99         time.Duration
+	cpu              time.Duration // its own
 }
 
 // chooseClient takes wrk if it is installed, else our own.
@@ -49,16 +50,29 @@ func (l *lab) chooseClient() error {
 	return nil
 }
 
-// load keeps all connections of a row busy for so long.
-func (l *lab) load(ctx context.Context, r *row, seconds float64) (*loaded, error) {
-	tokens := []string{l.tokens[r.algorithm()]}
-	if r.many {
-		tokens = l.many
+// tokensOf are what a row's requests show in turn. With more than one, they
+// stand in a file too.
+func (l *lab) tokensOf(r *row) (tokens []string, file string, err error) {
+	switch {
+	case r.fresh != nil:
+		tokens, file = r.fresh(), filepath.Join(l.dir, "fresh-tokens")
+		return tokens, file, writeTokens(file, tokens)
+	case r.many:
+		return l.many, l.tokenFile(), nil
 	}
+	return []string{l.tokens[r.algorithm()]}, "", nil
+}
+
+func writeTokens(file string, tokens []string) error {
+	return os.WriteFile(file, []byte(strings.Join(tokens, "\n")+"\n"), 0o600)
+}
+
+// load keeps all connections of a row busy for so long.
+func (l *lab) load(ctx context.Context, r *row, tokens []string, file string, seconds float64) (*loaded, error) {
 	var result *loaded
 	var err error
 	if strings.HasPrefix(l.client, "wrk") {
-		result, err = l.wrk(ctx, r, tokens, seconds)
+		result, err = l.wrk(ctx, r, tokens[0], file, seconds)
 	} else {
 		result, err = ownLoad(ctx, l.addr(r.site), tokens, l.o.connections, time.Duration(seconds*float64(time.Second)))
 	}
@@ -68,17 +82,18 @@ func (l *lab) load(ctx context.Context, r *row, seconds float64) (*loaded, error
 	return result, errors.Join(err, ctx.Err())
 }
 
-func (l *lab) wrk(ctx context.Context, r *row, tokens []string, seconds float64) (*loaded, error) {
+func (l *lab) wrk(ctx context.Context, r *row, token, file string, seconds float64) (*loaded, error) {
 	args := []string{
 		"-t" + strconv.Itoa(min(2, runtime.NumCPU(), l.o.connections)), "-c" + strconv.Itoa(l.o.connections),
 		"-d" + strconv.Itoa(int(math.Ceil(seconds))), // it knows whole seconds only
 	}
-	if r.many {
-		args = append(args, "-s", filepath.Join(l.dir, "many.lua"), l.url(r), "--", l.tokenFile())
+	if file != "" {
+		args = append(args, "-s", filepath.Join(l.dir, "many.lua"), l.url(r), "--", file)
 	} else {
-		args = append(args, "-s", filepath.Join(l.dir, "report.lua"), "-H", "Authorization: Bearer "+tokens[0], l.url(r))
+		args = append(args, "-s", filepath.Join(l.dir, "report.lua"), "-H", "Authorization: Bearer "+token, l.url(r))
 	}
-	out, err := exec.CommandContext(ctx, "wrk", args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, "wrk", args...)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("wrk: %s", reason(string(out), err))
 	}
@@ -87,7 +102,7 @@ func (l *lab) wrk(ctx context.Context, r *row, tokens []string, seconds float64)
 		return nil, fmt.Errorf("wrk: %s", reason(string(out), errors.New("without a word")))
 	}
 	var duration, p50, p99 int64
-	var result loaded
+	result := loaded{cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
 	if _, err := fmt.Sscan(string(said), &result.requests, &duration, &result.errors, &p50, &p99); err != nil {
 		return nil, fmt.Errorf("wrk: %w", err)
 	}
@@ -109,6 +124,7 @@ func ownLoad(ctx context.Context, addr string, tokens []string, connections int,
 		failed []error
 		wg     sync.WaitGroup
 		start  = time.Now()
+		before = ownCPU()
 		end    = start.Add(d)
 		result loaded
 	)
@@ -126,7 +142,7 @@ func ownLoad(ctx context.Context, addr string, tokens []string, connections int,
 		})
 	}
 	wg.Wait()
-	result.elapsed = time.Since(start)
+	result.elapsed, result.cpu = time.Since(start), ownCPU()-before
 	result.requests = len(all)
 	result.errors += len(failed)
 	if len(all) == 0 {

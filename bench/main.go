@@ -26,6 +26,9 @@ type options struct {
 	connections int
 	gogc        int
 	ownClient   bool
+	memory      int     // accounts that floods' and stores' gateways hold
+	sizes       string  // of the stores
+	share       float64 // of the machine, that a flood takes
 }
 
 const (
@@ -48,10 +51,15 @@ func main() {
 	flag.Float64Var(&o.seconds, "seconds", 4, "how long each time")
 	flag.StringVar(&o.rows, "rows", "", "only these rows, by name or pattern, and those they are compared with: proxy/ours*,respond/*")
 	flag.StringVar(&o.out, "out", filepath.Join("results", "latest"), "`directory` for the results")
-	flag.IntVar(&o.users, "users", 10_000, "users in the gateway's store, and tokens of the rows with many")
+	flag.IntVar(&o.users, "users", 0, "users in the gateway's store (default 10000, and with -floods 200000), and tokens of the rows with many")
 	flag.IntVar(&o.connections, "connections", 64, "connections of the load generator")
 	flag.IntVar(&o.gogc, "gogc", 100, "GOGC of all Go processes")
 	flag.BoolVar(&o.ownClient, "own-client", false, "generate the load with our own client also where wrk is installed")
+	flag.IntVar(&o.memory, "memory", 100_000, "with -floods and -scale: accounts that a gateway holds in memory")
+	flag.Float64Var(&o.share, "share", 0.25, "with -floods: the share of the machine that a flood takes")
+	flag.StringVar(&o.sizes, "sizes", "10000,100000,1000000", "with -scale: the accounts of the stores")
+	withScale := flag.Bool("scale", false, "what the number of accounts in the store costs")
+	withFloods := flag.Bool("floods", false, "what known users lose while somebody floods the gateway")
 	list := flag.Bool("list", false, "list the rows")
 	flag.Parse()
 	if *quick {
@@ -63,24 +71,32 @@ func main() {
 		}
 		return
 	}
+	mode := compare
+	if *withFloods {
+		mode = floods
+	} else if *withScale {
+		mode = scale
+	}
+	if o.users == 0 {
+		if o.users = 10_000; *withFloods {
+			o.users = 200_000
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, &o); err != nil {
+	if err := run(ctx, &o, mode); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, o *options) (err error) {
+// run makes a lab, lets a mode measure in it, and cleans up.
+func run(ctx context.Context, o *options, mode func(context.Context, *lab) error) (err error) {
 	if o.rounds < 1 || o.seconds <= 0 || o.users < 1 || o.connections < 1 {
 		return errors.New("-rounds, -seconds, -users and -connections: more than nothing, please")
 	}
 	if _, err := os.Stat(filepath.Join("..", "cmd", "caddy")); err != nil {
 		return errors.New("run it in the directory bench of the repository: it builds what is around it")
-	}
-	rows, err := choose(allRows(), o.rows)
-	if err != nil {
-		return err
 	}
 	dir, err := os.MkdirTemp("", "caddy-polar-bench-*")
 	if err != nil {
@@ -90,19 +106,28 @@ func run(ctx context.Context, o *options) (err error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // nginx's workers may be somebody else
 		return err
 	}
-
-	fmt.Println("build")
 	l, err := newLab(dir, o)
 	if err != nil {
 		return err
 	}
+	defer l.stop()
+	return mode(ctx, l)
+}
+
+// compare measures the rows, beside one another.
+func compare(ctx context.Context, l *lab) error {
+	o := l.o
+	rows, err := choose(allRows(), o.rows)
+	if err != nil {
+		return err
+	}
+	fmt.Println("build")
 	l.build(ctx, rows)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 
 	fmt.Println("start")
-	defer l.stop()
 	l.start(ctx, rows)
 	for _, r := range rows {
 		r.Absent = l.absent[r.server]
@@ -148,7 +173,11 @@ func run(ctx context.Context, o *options) (err error) {
 // measure runs all rows once in each round, each time in another order.
 func (l *lab) measure(ctx context.Context, rows []*row) ([]*sample, error) {
 	for _, r := range rows { // connections, caches, heaps
-		if _, err := l.load(ctx, r, min(1, l.o.seconds)); err != nil {
+		tokens, file, err := l.tokensOf(r)
+		if err == nil {
+			_, err = l.load(ctx, r, tokens, file, min(1, l.o.seconds))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", r.Name, err)
 		}
 	}
@@ -181,8 +210,12 @@ func (l *lab) measure(ctx context.Context, rows []*row) ([]*sample, error) {
 
 // sample is one run of one row.
 func (l *lab) sample(ctx context.Context, r *row) (*sample, error) {
+	tokens, file, err := l.tokensOf(r)
+	if err != nil {
+		return nil, err
+	}
 	before := l.cpu(r)
-	loaded, err := l.load(ctx, r, l.o.seconds)
+	loaded, err := l.load(ctx, r, tokens, file, l.o.seconds)
 	if err != nil {
 		return nil, err
 	}

@@ -53,9 +53,6 @@ func lineOf(file, name string) string {
 }
 
 func (r *report) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	raw, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -66,6 +63,11 @@ func (r *report) write(dir string) error {
 		files[group+"-cpu.svg"] = r.cpuPlot(group)
 		files[group+"-latency.svg"] = r.latencyPlot(group)
 	}
+	return writeFiles(dir, files)
+}
+
+func writeFiles(dir string, files map[string]string) error {
+	err := os.MkdirAll(dir, 0o755)
 	for name, text := range files {
 		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
@@ -124,7 +126,12 @@ func (r *report) table() string {
 		_, base, _ := strings.Cut(s.Base, "/")
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", s.Row, base, s.What)
 	}
-	m := r.Machine
+	b.WriteString(r.Machine.table())
+	return b.String()
+}
+
+func (m *machine) table() string {
+	var b strings.Builder
 	fmt.Fprintf(&b, "\n## Machine\n\n| | |\n|---|---|\n| CPU | %s, %d cores |\n| memory | %s |\n| system | %s, %s |\n| Go | %s |\n",
 		m.CPU, m.Cores, m.Memory, m.System, m.Kernel, m.Go)
 	for _, server := range []string{"plain", "ours", "caddy-jwt", "caddy-security", "oauth2-proxy", "nginx"} {

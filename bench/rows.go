@@ -14,11 +14,12 @@ type row struct {
 	Base string // the row that it is compared with, measured in the same round
 	What string
 
-	server string // whose CPU counts as the gateway's
-	site   string // the name of its port
-	alg    string // of the token; HS256 by default
-	many   bool   // as many tokens as there are users
-	gated  bool   // refuses a request without a token
+	server string          // whose CPU counts as the gateway's
+	site   string          // the name of its port
+	alg    string          // of the token; HS256 by default
+	many   bool            // as many tokens as there are users
+	gated  bool            // refuses a request without a token
+	fresh  func() []string // tokens of its own for each run
 
 	Absent string // why there is nothing to measure
 }

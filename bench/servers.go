@@ -1,27 +1,19 @@
 package main
 
 import (
-	"context"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"log"
 	"math/big"
 	"net/http"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-
-	"github.com/caddy-polar/caddy-polar/polar/box"
 )
 
 // serve runs one of our own servers, as a process of its own so that its CPU
@@ -29,6 +21,11 @@ import (
 func serve(name string, args []string) {
 	var handler http.Handler
 	switch name {
+	case "flooder":
+		if err := serveFlooder(args[0]); err != nil {
+			log.Fatal(err)
+		}
+		return
 	case "upstream":
 		handler = upstream()
 	case "auth":
@@ -110,67 +107,4 @@ func authoriser(issuer, secret string, users int, key *rsa.PublicKey) http.Handl
 		"e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(key.E)).Bytes()),
 	}}})
 	return mux
-}
-
-var uuidRE = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-
-// sell tells the gateway of a subscription of each user, by signed webhooks as
-// Polar sends them.
-func (l *lab) sell(ctx context.Context) error {
-	sample, err := box.Sample("subscription.active", box.SampleOptions{User: userID(0), ProductID: product})
-	if err != nil {
-		return err
-	}
-	var next atomic.Int64
-	failed := make(chan error, 16)
-	for range cap(failed) {
-		go func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= l.o.users {
-					failed <- nil
-					return
-				}
-				if err := l.deliver(ctx, subscriptionOf(sample.Webhook, i)); err != nil {
-					failed <- err
-					return
-				}
-			}
-		}()
-	}
-	for range cap(failed) {
-		err = errors.Join(err, <-failed)
-	}
-	return err
-}
-
-// subscriptionOf makes the first user's subscription another user's.
-func subscriptionOf(w box.Webhook, i int) box.Webhook {
-	w.ID = fmt.Sprintf("%s-%d", w.ID, i)
-	w.Body = strings.ReplaceAll(w.Body, userID(0), userID(i))
-	w.Body = uuidRE.ReplaceAllStringFunc(w.Body, func(id string) string {
-		if id == box.SampleOrganization {
-			return id
-		}
-		return fmt.Sprintf("%s%08x", id[:len(id)-8], i)
-	})
-	return w
-}
-
-func (l *lab) deliver(ctx context.Context, w box.Webhook) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+l.addr("ours-webhooks")+"/auth/polar/webhook", strings.NewReader(w.Body))
-	if err != nil {
-		return err
-	}
-	req.Header = w.Signed(l.webhook, box.KindOf(l.webhook), time.Now())
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	said, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", res.Status, said)
-	}
-	return err
 }

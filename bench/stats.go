@@ -29,6 +29,7 @@ type summary struct {
 	Ratio           spread // of throughput, to the base's of the same round
 	Plain           spread // the same, to plain Caddy
 	P50, P99        float64
+	P99Ratio        spread // to the base's of the same round
 	Gateway, Auth   float64
 	Upstream        float64
 	Extra           float64 // CPU of gateway and authoriser, over the base's
@@ -99,6 +100,7 @@ func summariseRow(r *row, byRow map[string][]*sample) *summary {
 
 	base := byRow[r.Base]
 	sum.Ratio = spreadOf(paired(mine, base, func(s, b *sample) float64 { return s.RPS / b.RPS }))
+	sum.P99Ratio = spreadOf(paired(mine, base, func(s, b *sample) float64 { return s.P99 / b.P99 }))
 	sum.Extra = median(paired(mine, base, func(s, b *sample) float64 { return s.Gateway + s.Auth - b.Gateway - b.Auth }))
 	if !r.many { // the client has other work to do there
 		group, _, _ := strings.Cut(r.Name, "/")

@@ -1,10 +1,14 @@
 -- A different token with each request: one line each of the file that is given.
-local requests, i = {}, 0
+local threads, requests, i = 0, {}, 0
+function setup(thread)
+	thread:set("number", threads)
+	threads = threads + 1
+end
 function init(args)
 	for token in io.lines(args[1]) do
 		requests[#requests + 1] = wrk.format(nil, nil, { Authorization = "Bearer " .. token, Host = wrk.headers["Host"] })
 	end
-	i = math.random(#requests)
+	i = math.floor(#requests * number / 2) -- two threads at most, half a list apart
 end
 function request()
 	i = i % #requests + 1
