@@ -206,7 +206,7 @@ func (f *floodLab) row(k *floodKind) *row {
 }
 
 func (f *floodLab) known(ctx context.Context, k *floodKind, seconds float64) (*loaded, error) {
-	result, err := f.load(ctx, f.row(k), []string{f.tokens["HS256"]}, "", seconds)
+	result, err := f.load(ctx, f.row(k), []string{f.tokens["HS256"]}, seconds)
 	if err == nil && result.errors > 0 {
 		err = fmt.Errorf("%s: the known user was refused %d times of %d", k.Name, result.errors, result.requests)
 	}

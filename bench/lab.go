@@ -87,7 +87,7 @@ func newLab(dir string, o *options) (*lab, error) {
 		}
 		l.many = append(l.many, token)
 	}
-	return l, writeTokens(l.tokenFile(), l.many)
+	return l, os.WriteFile(l.tokenFile(), []byte(strings.Join(l.many, "\n")+"\n"), 0o600)
 }
 
 func (l *lab) tokenFile() string { return filepath.Join(l.dir, "tokens") }

@@ -50,29 +50,24 @@ func (l *lab) chooseClient() error {
 	return nil
 }
 
-// tokensOf are what a row's requests show in turn. With more than one, they
-// stand in a file too.
-func (l *lab) tokensOf(r *row) (tokens []string, file string, err error) {
+// tokensOf are what a row's requests show in turn.
+func (l *lab) tokensOf(r *row) []string {
 	switch {
 	case r.fresh != nil:
-		tokens, file = r.fresh(), filepath.Join(l.dir, "fresh-tokens")
-		return tokens, file, writeTokens(file, tokens)
+		return r.fresh()
 	case r.many:
-		return l.many, l.tokenFile(), nil
+		return l.many
 	}
-	return []string{l.tokens[r.algorithm()]}, "", nil
+	return []string{l.tokens[r.algorithm()]}
 }
 
-func writeTokens(file string, tokens []string) error {
-	return os.WriteFile(file, []byte(strings.Join(tokens, "\n")+"\n"), 0o600)
-}
-
-// load keeps all connections of a row busy for so long.
-func (l *lab) load(ctx context.Context, r *row, tokens []string, file string, seconds float64) (*loaded, error) {
+// load keeps all connections of a row busy for so long. Fresh tokens are too
+// many for wrk: its Lua takes minutes for requests that are so much alike.
+func (l *lab) load(ctx context.Context, r *row, tokens []string, seconds float64) (*loaded, error) {
 	var result *loaded
 	var err error
-	if strings.HasPrefix(l.client, "wrk") {
-		result, err = l.wrk(ctx, r, tokens[0], file, seconds)
+	if strings.HasPrefix(l.client, "wrk") && r.fresh == nil {
+		result, err = l.wrk(ctx, r, tokens[0], seconds)
 	} else {
 		result, err = ownLoad(ctx, l.addr(r.site), tokens, l.o.connections, time.Duration(seconds*float64(time.Second)))
 	}
@@ -82,13 +77,13 @@ func (l *lab) load(ctx context.Context, r *row, tokens []string, file string, se
 	return result, errors.Join(err, ctx.Err())
 }
 
-func (l *lab) wrk(ctx context.Context, r *row, token, file string, seconds float64) (*loaded, error) {
+func (l *lab) wrk(ctx context.Context, r *row, token string, seconds float64) (*loaded, error) {
 	args := []string{
 		"-t" + strconv.Itoa(min(2, runtime.NumCPU(), l.o.connections)), "-c" + strconv.Itoa(l.o.connections),
 		"-d" + strconv.Itoa(int(math.Ceil(seconds))), // it knows whole seconds only
 	}
-	if file != "" {
-		args = append(args, "-s", filepath.Join(l.dir, "many.lua"), l.url(r), "--", file)
+	if r.many {
+		args = append(args, "-s", filepath.Join(l.dir, "many.lua"), l.url(r), "--", l.tokenFile())
 	} else {
 		args = append(args, "-s", filepath.Join(l.dir, "report.lua"), "-H", "Authorization: Bearer "+token, l.url(r))
 	}

@@ -173,11 +173,7 @@ func compare(ctx context.Context, l *lab) error {
 // measure runs all rows once in each round, each time in another order.
 func (l *lab) measure(ctx context.Context, rows []*row) ([]*sample, error) {
 	for _, r := range rows { // connections, caches, heaps
-		tokens, file, err := l.tokensOf(r)
-		if err == nil {
-			_, err = l.load(ctx, r, tokens, file, min(1, l.o.seconds))
-		}
-		if err != nil {
+		if _, err := l.load(ctx, r, l.tokensOf(r), min(1, l.o.seconds)); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.Name, err)
 		}
 	}
@@ -210,12 +206,9 @@ func (l *lab) measure(ctx context.Context, rows []*row) ([]*sample, error) {
 
 // sample is one run of one row.
 func (l *lab) sample(ctx context.Context, r *row) (*sample, error) {
-	tokens, file, err := l.tokensOf(r)
-	if err != nil {
-		return nil, err
-	}
+	tokens := l.tokensOf(r)
 	before := l.cpu(r)
-	loaded, err := l.load(ctx, r, tokens, file, l.o.seconds)
+	loaded, err := l.load(ctx, r, tokens, l.o.seconds)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ type row struct {
 	alg    string          // of the token; HS256 by default
 	many   bool            // as many tokens as there are users
 	gated  bool            // refuses a request without a token
-	fresh  func() []string // tokens of its own for each run
+	fresh  func() []string // instead of many: new tokens in each run
 
 	Absent string // why there is nothing to measure
 }

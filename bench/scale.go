@@ -206,7 +206,7 @@ func (g *gateway) scaleRows(accounts, base int) (rows []*row) {
 		for _, which := range []string{"known", "random"} {
 			r := &row{
 				Name: fmt.Sprintf("%s/%s-%d", group, which, accounts), Base: fmt.Sprintf("%s/%s-%d", group, which, base),
-				server: g.Name, site: g.Site(group), gated: true, many: true,
+				server: g.Name, site: g.Site(group), gated: true, many: true, // which also says that plain Caddy is no measure
 			}
 			if which == "random" {
 				r.fresh = func() []string {

@@ -79,7 +79,7 @@ func (r *scaleReport) table() string {
 				s.P99Ratio.Median, s.P99Ratio.Min, s.P99Ratio.Max, s.Gateway, unlessZero(float64(s.Noisy), "%.0f"))
 		}
 	}
-	fmt.Fprintf(&b, "\n*known*: the same %d users and tokens at all sizes. *random*: in each run %d tokens that were never seen, of users from the whole store.\n"+
+	fmt.Fprintf(&b, "\n*known*: the same %d users and tokens at all sizes. *random*: in each run %d tokens that were never seen, of users from the whole store, by our own client.\n"+
 		"Ratios are medians of the ratios within a round; CPU is the gateway's, for each request.\n", r.Users, freshTokens)
 	b.WriteString(r.Machine.table())
 	return b.String()
