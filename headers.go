@@ -87,8 +87,8 @@ func (n *headerNames) stripFrom(h http.Header) {
 // stripConnection removes our names from Connection, by which a client could make the
 // proxy drop the headers that we set.
 func (n *headerNames) stripConnection(h http.Header) {
-	lines, ok := h["Connection"]
-	if !ok {
+	lines := h["Connection"]
+	if !slices.ContainsFunc(lines, n.oursInList) {
 		return
 	}
 	var kept []string
@@ -104,6 +104,16 @@ func (n *headerNames) stripConnection(h http.Header) {
 		return
 	}
 	h["Connection"] = []string{strings.Join(kept, ", ")}
+}
+
+// oursInList says whether a list of names has one of ours.
+func (n *headerNames) oursInList(list string) bool {
+	for name := range strings.SplitSeq(list, ",") {
+		if n.ours(strings.TrimSpace(name)) {
+			return true
+		}
+	}
+	return false
 }
 
 // trailerStripper strips the trailers once they have arrived.
