@@ -176,11 +176,11 @@ func (r *floodReport) table() string {
 		"*expected*: what is left of the CPU that is in use without a flood, after the gateway's for the flood's requests and the flooder's own.\n" +
 		"The flood without a gate has the rate at which it takes the same CPU. Where others took more than 4 % of the machine it is *noisy*.\n")
 	b.WriteString("\n## What the gateway remembers of it\n\n")
-	b.WriteString("| flood | new tokens sent | MB before | after half | at the end | bound | live heap before | at the end |\n|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| flood | new tokens sent | MiB before | after half | at the end | bound | live heap before | at the end |\n|---|---|---|---|---|---|---|---|\n")
 	for _, s := range r.Floods {
 		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s |\n", s.Kind, s.Sent, megabytes(s.Before), megabytes(s.Half), megabytes(s.End), megabytes(s.Bound), megabytes(s.HeapBefore), megabytes(s.HeapEnd))
 	}
-	fmt.Fprintf(&b, "\nRssAnon of the process. *bound*: as before, %d MB for the collector's pace and the flooder's connections, and, but for forged tokens, of which\n"+
+	fmt.Fprintf(&b, "\nRssAnon of the process. *bound*: as before, %d MiB for the collector's pace and the flooder's connections, and, but for forged tokens, of which\n"+
 		"nothing is remembered, 32 MiB of tokens and %d accounts of 2 kB, times %g for garbage. *live heap*: after a collection.\n",
 		jitter>>20, r.Accounts, float64(100+r.GOGC)/100)
 	b.WriteString("\n| flood | |\n|---|---|\n")
@@ -191,6 +191,7 @@ func (r *floodReport) table() string {
 	return b.String()
 }
 
+// megabytes are MiB.
 func megabytes(n int64) string { return fmt.Sprintf("%.0f", float64(n)/(1<<20)) }
 
 func (r *floodReport) throughputPlot() string {
@@ -204,7 +205,7 @@ func (r *floodReport) throughputPlot() string {
 }
 
 func (r *floodReport) memoryPlot() string {
-	p := plot{title: "memory of the gateway, MB", format: "%.0f"}
+	p := plot{title: "memory of the gateway, MiB", format: "%.0f"}
 	for _, s := range r.Floods {
 		for _, m := range []struct {
 			when string

@@ -78,7 +78,7 @@ func scale(ctx context.Context, l *lab) error {
 		}
 		s.File = info.Size()
 		stores, gateways[n] = append(stores, s), g
-		fmt.Printf("  %d accounts told of in %s: %s MB, %d B each\n", n, s.Fill.Round(time.Second), megabytes(s.File), s.File/int64(n))
+		fmt.Printf("  %d accounts told of in %s: %s MiB, %d B each\n", n, s.Fill.Round(time.Second), megabytes(s.File), s.File/int64(n))
 	}
 	if err := measureStarts(ctx, stores, gateways); err != nil {
 		return err

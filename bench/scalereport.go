@@ -51,7 +51,7 @@ func (r *scaleReport) table() string {
 	if r.Rounds < enough {
 		fmt.Fprintf(&b, "\n**Fewer than %d rounds: this shows that it works, and measures nothing.**\n", enough)
 	}
-	b.WriteString("\n## Stores\n\n| accounts | file MB | B each | told in | start ms (min–max) | RssAnon MB at start | after the load | live heap after it | in memory: live B each | RssAnon B each |\n")
+	b.WriteString("\n## Stores\n\n| accounts | file MiB | B each | told in | start ms (min–max) | RssAnon MiB at start | after the load | live heap after it | in memory: live B each | RssAnon B each |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, s := range r.Stores {
 		var times []float64
