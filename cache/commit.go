@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -72,24 +73,35 @@ func (s *Store) commitLoop() {
 	for {
 		select {
 		case c := <-s.changes:
-			batch = append(batch[:0], c)
+			batch = s.more(append(batch[:0], c))
 		case <-s.stop:
 			return
-		}
-	waiting:
-		for len(batch) < maxBatch {
-			select {
-			case c := <-s.changes:
-				batch = append(batch, c)
-			default:
-				break waiting
-			}
 		}
 		s.commit(batch)
 		for _, c := range batch {
 			close(c.done)
 		}
 	}
+}
+
+// more adds to a batch what else is ready to be written. Those whom the last
+// commit has released, or who came with the first change, need the processor
+// before they can wait here: they are let run, for as long as that brings many.
+// A change that is alone loses only that one turn.
+func (s *Store) more(batch []*change) []*change {
+	for before := 0; len(batch) >= 2*before; {
+		before = len(batch)
+		runtime.Gosched()
+		for waiting := true; waiting && len(batch) < maxBatch; {
+			select {
+			case c := <-s.changes:
+				batch = append(batch, c)
+			default:
+				waiting = false
+			}
+		}
+	}
+	return batch
 }
 
 func (s *Store) commit(batch []*change) {
