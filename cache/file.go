@@ -21,8 +21,11 @@ func openFile(path string) (*bolt.DB, error) {
 		return nil, err
 	}
 	options := &bolt.Options{
-		Timeout:      lockTimeout,
-		FreelistType: bolt.FreelistMapType,
+		Timeout: lockTimeout,
+		// It is written with each commit. Bolt's map of it would be sorted anew
+		// each time, which costs more than a commit when a sync or Expire has
+		// left some thousand pages free.
+		FreelistType: bolt.FreelistArrayType,
 	}
 	if runtime.GOOS != "windows" && bits64 {
 		// A growing file is mapped anew, which waits for every reader and
