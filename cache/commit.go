@@ -137,7 +137,8 @@ const manyTouched = 128
 
 // write folds a batch into one transaction. It returns the accounts that are
 // different now, and the transaction's sequence number. Of those who are not in
-// memory it returns nil, as they are read when they come.
+// memory it returns nil: they are read when they come, and who does not come
+// takes nobody's room.
 func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account, seq uint64, err error) {
 	err = s.transact(true, func(tx *bolt.Tx) (bool, error) {
 		seq = sequence(tx)

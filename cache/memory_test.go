@@ -88,41 +88,40 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
-// TestSweepFillsNoMemory: a sync tells of everybody. Only those who are here are
-// brought up to date; the others are read when they come.
-func TestSweepFillsNoMemory(t *testing.T) {
-	s := testStore(t)
-	sweep := func(user string, n int) {
-		f := purchase(user, n)
-		f.Sweep = true
-		apply(t, s, f)
-	}
-	sweep("u", 1)
-	if _, ok := s.memory.get("u"); ok {
-		t.Error("somebody who is not here is in memory")
-	}
-	_ = account(t, s, "u")
-	sweep("u", 2)
-	if held, ok := s.memory.get("u"); !ok || row(held) != rev(2) {
-		t.Error("somebody who is here is not up to date")
-	}
-	// Read before the commit, installed before memory is told of it.
-	s.memory.accounts.InvalidateAll()
-	old, seq := readAt(t, s, "u")
-	f := purchase("u", 3)
-	f.Sweep = true
-	changed, commit, err := s.write([]*change{{facts: f}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.memory.install("u", old, seq)
-	s.memory.replace(changed, commit)
-	if got := row(account(t, s, "u")); got != rev(3) {
-		t.Errorf("the account is of %+v", got)
+// TestCommitFillsNoMemory: only those who are here are brought up to date; the
+// others are read when they come.
+func TestCommitFillsNoMemory(t *testing.T) {
+	for _, sweep := range []bool{false, true} {
+		s := testStore(t)
+		at := func(n int) *Facts {
+			f := purchase("u", n)
+			f.Sweep = sweep
+			return f
+		}
+		apply(t, s, at(1))
+		if _, ok := s.memory.get("u"); ok {
+			t.Errorf("sweep %v: somebody who is not here is in memory", sweep)
+		}
+		_ = account(t, s, "u")
+		apply(t, s, at(2))
+		if held, ok := s.memory.get("u"); !ok || row(held) != rev(2) {
+			t.Errorf("sweep %v: somebody who is here is not up to date", sweep)
+		}
+		// Read before the commit, installed before memory is told of it.
+		s.memory.accounts.InvalidateAll()
+		old, seq := readAt(t, s, "u")
+		changed, commit, err := s.write([]*change{{facts: at(3)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.memory.install("u", old, seq)
+		s.memory.replace(changed, commit)
+		if got := row(account(t, s, "u")); got != rev(3) {
+			t.Errorf("sweep %v: the account is of %+v", sweep, got)
+		}
 	}
 }
 
-// lastCommit is the number of the last commit.
 func lastCommit(s *Store) (seq uint64) {
 	_ = s.db.Load().View(func(tx *bolt.Tx) error { seq = sequence(tx); return nil })
 	return seq
@@ -160,8 +159,8 @@ func TestReaderInstalls(t *testing.T) {
 	}
 }
 
-// TestForget: after a failed commit nothing from before it comes back, and the
-// next commit is remembered.
+// TestForget: after a failed commit nothing from before it comes back; what is
+// read after the next one is remembered.
 func TestForget(t *testing.T) {
 	s := testStore(t)
 	apply(t, s, purchase("u", 1))
@@ -177,7 +176,7 @@ func TestForget(t *testing.T) {
 	apply(t, s, purchase("u", 2)) // is commit seq+1 now
 	_ = account(t, s, "u")
 	if held, ok := s.memory.get("u"); !ok || row(held) != rev(2) {
-		t.Error("the next commit is not held")
+		t.Error("what was read after the next commit is not held")
 	}
 }
 
