@@ -119,17 +119,30 @@ func get[T any](tx *bolt.Tx, bucket []byte, id string, fields func(*codec, *T)) 
 	return v, err == nil, err
 }
 
-// owner computes whose a purchase is. Empty when nobody owns it yet.
-func owner(tx *bolt.Tx, customer, metadataUser string) (string, error) {
+// identity is what says who a customer is.
+type identity struct{ link, externalID, byEmail string }
+
+func identify(tx *bolt.Tx, customer string) (identity, error) {
 	c, _, err := get(tx, bucketCustomers, customer, customerFields)
 	if err != nil {
-		return "", err
+		return identity{}, err
 	}
 	link := string(tx.Bucket(bucketLinks).Get([]byte(customer)))
-	if user := entitlement.Owner(link, metadataUser, c.ExternalID, emailUser(tx, customer)); ValidUser(user) {
-		return user, nil
+	return identity{link, c.ExternalID, emailUser(tx, customer)}, nil
+}
+
+// owner computes whose a purchase of the customer is. Empty when nobody owns it
+// yet.
+func (i identity) owner(metadataUser string) string {
+	if user := entitlement.Owner(i.link, metadataUser, i.externalID, i.byEmail); ValidUser(user) {
+		return user
 	}
-	return "", nil
+	return ""
+}
+
+func owner(tx *bolt.Tx, customer, metadataUser string) (string, error) {
+	c, err := identify(tx, customer)
+	return c.owner(metadataUser), err
 }
 
 func customerOwner(tx *bolt.Tx, customer string) (string, error) {

@@ -46,20 +46,17 @@ func (f *fold) subscription(in *entitlement.Subscription) (verdict, error) {
 			return stale, err
 		}
 	}
-	var from string
-	if held {
-		if from, err = subscriptionOwner(f.tx, &old); err != nil {
-			return stale, err
-		}
-	}
-	to, err := subscriptionOwner(f.tx, s)
+	is, err := f.standing(s.CustomerID, s.MetadataUser)
 	if err != nil {
 		return stale, err
 	}
-	if err := f.put(f.tx.Bucket(bucketSubscriptions), []byte(s.ID), encode(subscriptionFields, *s)); err != nil {
-		return stale, err
+	var was standing
+	if held {
+		if was, err = f.stood(is, s.MetadataUser, old.CustomerID, old.MetadataUser); err != nil {
+			return stale, err
+		}
 	}
-	if err := f.underCustomer(kindSubscription, s.ID, old.CustomerID, s.CustomerID); err != nil {
+	if err := f.put(f.tx.Bucket(bucketSubscriptions), []byte(s.ID), encode(subscriptionFields, *s)); err != nil {
 		return stale, err
 	}
 	if err := f.adopt(held, s.ID); err != nil {
@@ -69,9 +66,9 @@ func (f *fold) subscription(in *entitlement.Subscription) (verdict, error) {
 		return stale, err
 	}
 	if !held || !sameContent(subscriptionFields, old, *s) {
-		f.changes = append(f.changes, SubscriptionChange{*s, old.Status, to})
+		f.changes = append(f.changes, SubscriptionChange{*s, old.Status, is.user})
 	}
-	return v, f.move(kindSubscription, s.ID, from, to)
+	return v, f.place(kindSubscription, s.ID, was, is)
 }
 
 func (f *fold) order(in *entitlement.Order) (verdict, error) {
@@ -93,22 +90,23 @@ func (f *fold) order(in *entitlement.Order) (verdict, error) {
 			return stale, err
 		}
 	}
-	var from string
-	if held && old.SubscriptionID == "" {
-		if from, err = orderOwner(f.tx, &old); err != nil {
-			return stale, err
-		}
-	}
-	var to string
-	if o.SubscriptionID == "" { // the others open nothing
-		if to, err = orderOwner(f.tx, o); err != nil {
-			return stale, err
-		}
-	}
-	if err := f.put(f.tx.Bucket(bucketOrders), []byte(o.ID), encode(orderFields, *o)); err != nil {
+	is, err := f.standing(o.CustomerID, o.MetadataUser)
+	if err != nil {
 		return stale, err
 	}
-	if err := f.underCustomer(kindOrder, o.ID, old.CustomerID, o.CustomerID); err != nil {
+	var was standing
+	if held {
+		if was, err = f.stood(is, o.MetadataUser, old.CustomerID, old.MetadataUser); err != nil {
+			return stale, err
+		}
+	}
+	if old.SubscriptionID != "" { // such an order opens nothing
+		was.user = ""
+	}
+	if o.SubscriptionID != "" {
+		is.user = ""
+	}
+	if err := f.put(f.tx.Bucket(bucketOrders), []byte(o.ID), encode(orderFields, *o)); err != nil {
 		return stale, err
 	}
 	if err := f.adopt(held, o.ID); err != nil {
@@ -120,7 +118,43 @@ func (f *fold) order(in *entitlement.Order) (verdict, error) {
 	if err := f.refundsOfSubscription(o); err != nil {
 		return stale, err
 	}
-	return v, f.move(kindOrder, o.ID, from, to)
+	return v, f.place(kindOrder, o.ID, was, is)
+}
+
+// standing is where a purchase stands in the indexes: under its customer and its
+// owner. The zero standing is that of one that is not held.
+type standing struct{ customer, user, buyer string } // buyer is who the customer is
+
+func (f *fold) standing(customer, metadataUser string) (standing, error) {
+	c, err := identify(f.tx, customer)
+	return standing{customer, c.owner(metadataUser), c.owner("")}, err
+}
+
+// stood is the standing of a held purchase, which is mostly what it is told to
+// be.
+func (f *fold) stood(is standing, metadataUser, oldCustomer, oldMetadataUser string) (standing, error) {
+	if oldCustomer == is.customer && oldMetadataUser == metadataUser {
+		return is, nil
+	}
+	return f.standing(oldCustomer, oldMetadataUser)
+}
+
+// place brings a purchase to where it stands, and touches the customers' users:
+// whether a customer is that user's alone can depend on it. A purchase that stays
+// where it was has its entries.
+func (f *fold) place(k kind, id string, was, is standing) error {
+	f.touch(was.buyer)
+	f.touch(is.buyer)
+	if was.customer != is.customer {
+		if err := f.reindex(bucketByCustomer, k, id, was.customer, is.customer); err != nil {
+			return err
+		}
+	}
+	if was.user != is.user {
+		return f.move(k, id, was.user, is.user)
+	}
+	f.touch(is.user)
+	return nil
 }
 
 // parentChanged is for those who have seats in a purchase. renamed says that it
