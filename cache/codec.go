@@ -46,10 +46,24 @@ func decode[T any](fields func(*codec, *T), b []byte) (T, error) {
 	return v, c.err
 }
 
+// string keeps a UUID in 16 bytes instead of 36, as Polar's ids are: behind a
+// length that is no other string's, zero written in two bytes.
 func (c *codec) string(s *string) {
 	if !c.reading {
+		if id, ok := parseUUID(*s); ok {
+			c.buf = append(append(c.buf, uuidFollows...), id[:]...)
+			return
+		}
 		c.buf = binary.AppendUvarint(c.buf, uint64(len(*s)))
 		c.buf = append(c.buf, *s...)
+		return
+	}
+	if rest, ok := bytes.CutPrefix(c.buf, uuidFollows); ok {
+		if len(rest) < 16 {
+			c.fail()
+			return
+		}
+		*s, c.buf = formatUUID([16]byte(rest)), rest[16:]
 		return
 	}
 	n := c.uvarint()
@@ -58,6 +72,46 @@ func (c *codec) string(s *string) {
 		return
 	}
 	*s, c.buf = string(c.buf[:n]), c.buf[n:]
+}
+
+var uuidFollows = []byte{0x80, 0}
+
+// parseUUID reads a UUID in the one form in which formatUUID writes it.
+func parseUUID(s string) (id [16]byte, ok bool) {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return id, false
+	}
+	for i, at := range uuidDigits {
+		high, low := hexDigit(s[at]), hexDigit(s[at+1])
+		if high|low > 15 {
+			return id, false
+		}
+		id[i] = high<<4 | low
+	}
+	return id, true
+}
+
+func formatUUID(id [16]byte) string {
+	s := [36]byte{8: '-', 13: '-', 18: '-', 23: '-'}
+	const digits = "0123456789abcdef"
+	for i, at := range uuidDigits {
+		s[at], s[at+1] = digits[id[i]>>4], digits[id[i]&15]
+	}
+	return string(s[:])
+}
+
+// uuidDigits is where the two digits of each byte stand.
+var uuidDigits = [16]byte{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
+// hexDigit is the value of a lower-case digit, or 255.
+func hexDigit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 255
 }
 
 // time keeps microseconds, which is what Polar has. The zero time is 0.

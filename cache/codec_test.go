@@ -26,6 +26,15 @@ var drawnTime = rapid.Custom(func(t *rapid.T) time.Time {
 	return time.UnixMicro(n).UTC()
 })
 
+// drawnUUID is a UUID, or nearly one.
+var drawnUUID = rapid.Custom(func(t *rapid.T) string {
+	id := []byte(rapid.StringMatching(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`).Draw(t, "id"))
+	if at := rapid.IntRange(0, 2*len(id)).Draw(t, "at"); at < len(id) {
+		id[at] = rapid.Byte().Draw(t, "byte")
+	}
+	return string(id)
+})
+
 // drawn fills a record of any kind, whatever fields it has.
 func drawn[T any]() *rapid.Generator[T] {
 	return rapid.Custom(func(t *rapid.T) T {
@@ -47,7 +56,7 @@ func draw(t *rapid.T, v reflect.Value) {
 		case entitlement.Version:
 			draw(t, f)
 		default:
-			f.SetString(rapid.OneOf(rapid.String(), rapid.StringN(120, 140, -1)).Draw(t, "string")) // panics if it is none
+			f.SetString(rapid.OneOf(rapid.String(), rapid.StringN(120, 140, -1), drawnUUID).Draw(t, "string")) // panics if it is none
 		}
 	}
 }
@@ -186,6 +195,34 @@ func TestRecordsOfTheFirstSchema(t *testing.T) {
 	// As it was before there were more fields.
 	if got, err := decode(checkoutFields, []byte("\x01a\x01b\x01c")); err != nil || got != (Checkout{ID: "a", CustomerID: "b", User: "c"}) {
 		t.Errorf("an old checkout is read as %+v, %v", got, err)
+	}
+}
+
+// TestUUIDs: a UUID takes 18 bytes, if it is written as it will be read again, and
+// is read in both forms.
+func TestUUIDs(t *testing.T) {
+	const text, bytes = "0123abcd-ef45-6789-abcd-ef0123456789", "\x01\x23\xab\xcd\xef\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89"
+	for s, want := range map[string]string{
+		text:                        "\x80\x00" + bytes,
+		strings.ToUpper(text):       "\x24" + strings.ToUpper(text),
+		text[:35]:                   "\x23" + text[:35],
+		text + "0":                  "\x25" + text + "0",
+		"g" + text[1:]:              "\x24g" + text[1:],
+		text[:35] + "\xff":          "\x24" + text[:35] + "\xff",
+		text[:23] + "_" + text[24:]: "\x24" + text[:23] + "_" + text[24:],
+		bytes:                       "\x10" + bytes,
+	} {
+		for _, held := range []string{want, string(rune(len(s))) + s} { // all are shorter than 128 bytes
+			var got string
+			c := codec{buf: []byte(held), reading: true}
+			if c.string(&got); got != s || c.err != nil || len(c.buf) > 0 {
+				t.Errorf("%q is read as %q, %v", held, got, c.err)
+			}
+		}
+		var c codec
+		if c.string(&s); string(c.buf) != want {
+			t.Errorf("%q is written as %q, not %q", s, c.buf, want)
+		}
 	}
 }
 

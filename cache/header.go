@@ -133,7 +133,7 @@ func claimedBy(tx *bolt.Tx, o Owner) (bool, error) {
 		}
 	}
 	known := len(o.MarkKey) == 0 || tx.Bucket(bucketKeys).Get(o.MarkKey) != nil
-	return known && (o.Organization == "" || h.organization != ""), nil
+	return known && h.schema == schema && (o.Organization == "" || h.organization != ""), nil
 }
 
 func writeHeader(tx *bolt.Tx, o Owner) error {

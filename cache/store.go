@@ -27,8 +27,10 @@ var (
 	ErrUser        = errors.New("a user must have 1 to 255 bytes and no control characters")
 )
 
-// schema is the version of the file's layout.
-const schema = 1
+// schema is the version of the file's layout. A file of an older one gets this
+// when it is claimed: what stands in it is read as ever. Since the second there
+// are UUIDs in 16 bytes.
+const schema = 2
 
 // lockTimeout is how long a new process waits for an old one to let go.
 const lockTimeout = time.Second

@@ -267,6 +267,37 @@ func TestNewerSchema(t *testing.T) {
 	refused(t, path, testOwner, ErrNewerSchema, adviceNewer)
 }
 
+// TestOlderSchema: a file of the first schema is read as ever, and not by a
+// version that knows no other any more, which would take it for something else.
+func TestOlderSchema(t *testing.T) {
+	const id = "0123abcd-ef45-6789-abcd-ef0123456789"
+	path := filepath.Join(t.TempDir(), "polar.db")
+	filled(t, path)
+	db := must(bolt.Open(path, 0o600, nil))
+	if err := db.Update(func(tx *bolt.Tx) error {
+		return errors.Join(
+			tx.Bucket(bucketMeta).Put(keySchema, []byte{1}),
+			tx.Bucket(bucketCustomers).Put([]byte(id), []byte("\x02\x7f\x24"+id+"\x01u")),
+			tx.Bucket(bucketByUser).Put(indexKey("u", kindCustomer, id), nil),
+		)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	_ = db.Close()
+	s := claimed(t, path)
+	defer s.Close()
+	apply(t, s, subscribed(1, "s", id, "", ""))
+	if got := holds(account(t, s, "u")); got != id+"+own s ="+id {
+		t.Errorf("u holds %q", got)
+	}
+	_ = must(s.open()).View(func(tx *bolt.Tx) error {
+		if h := readHeader(tx); h.schema != schema {
+			t.Errorf("it is of schema %d still", h.schema)
+		}
+		return nil
+	})
+}
+
 func TestOtherOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "polar.db")
 	filled(t, path)
