@@ -16,6 +16,10 @@ const (
 	keepEnded = 100 * 24 * time.Hour
 	// keepOpened is how long an opened checkout stands in its user's account.
 	keepOpened = 48 * time.Hour
+	// dropAtOnce is how many records one transaction removes at most, if they
+	// do not belong together: webhooks wait for it. Of a million, each is on
+	// pages of its own in three trees.
+	dropAtOnce = 64
 )
 
 // Expire removes what nobody needs any more, and says how many records that
@@ -59,16 +63,16 @@ func (s *Store) Expire(ctx context.Context, now time.Time) (removed int, err err
 	return removed, err
 }
 
-// inBatches gives ids to drop, in transactions that remove no more than a chunk
-// of records each. With less room than that drop may say that it needs more, and
-// do nothing yet.
+// inBatches gives ids to drop, in transactions that remove no more than
+// dropAtOnce records each. With less room than that drop may say that it needs
+// more, and do nothing yet.
 func (s *Store) inBatches(ctx context.Context, ids []string, drop func(f *fold, id string, room int) (done bool, err error)) (removed int, err error) {
 	for len(ids) > 0 {
 		var done, gone int
 		err := s.submit(ctx, &change{run: func(f *fold) error {
 			before := f.removed
-			for done, gone = 0, 0; done < len(ids); done++ {
-				ok, err := drop(f, ids[done], chunk-gone)
+			for done, gone = 0, 0; done < min(len(ids), dropAtOnce) && gone < dropAtOnce; done++ {
+				ok, err := drop(f, ids[done], dropAtOnce-gone)
 				if err != nil {
 					return err
 				}
@@ -113,7 +117,7 @@ func (e expiry) dropSubscription(f *fold, id string, room int) (bool, error) {
 	if needed, err := f.needed(m); err != nil || needed {
 		return true, err
 	}
-	if n := m.size(); n > room && room < chunk {
+	if n := m.size(); n > room && room < dropAtOnce {
 		return false, nil
 	}
 	return true, f.drop(m)
@@ -204,7 +208,7 @@ func (s *Store) dueCheckouts(held []Checkout, e expiry) (due []string, err error
 	return due, err
 }
 
-// dropCheckout always has room: a walk gives a chunk of them at most.
+// dropCheckout always has room: it is one record.
 func (e expiry) dropCheckout(f *fold, id string, _ int) (bool, error) {
 	c, held, err := get(f.tx, bucketCheckouts, id, checkoutFields)
 	switch {
