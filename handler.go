@@ -72,26 +72,42 @@ func checkPath(path string) error {
 	return fmt.Errorf("path: %q must start with /, not end with it, and be plain", path)
 }
 
-// ServeHTTP implements caddyhttp.MiddlewareHandler.
+// ServeHTTP implements caddyhttp.MiddlewareHandler. What comes before the next handler
+// is done by functions that have returned by then: each stack that gets deeper than
+// 8 kB has to be grown again after every garbage collection.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if answered, err := h.serve(w, r); answered {
+		return err
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// serve answers the gateway's routes. Of any other request it tells the upstream who
+// asks.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (answered bool, err error) {
 	s := stateOf(r)
 	v := s.visitOf(h.gateway, r)
 	if s.site == nil {
 		s.site, s.siteHandler = v, h
 	}
 	if s.site != v && s.siteHandler.path == h.path {
-		return caddyhttp.Error(http.StatusInternalServerError,
+		return true, caddyhttp.Error(http.StatusInternalServerError,
 			fmt.Errorf("polar: the gateways %s and %s are both served at %s: give one another path",
 				s.site.gateway.name, h.gateway.name, h.path))
 	}
 	if route, ok := strings.CutPrefix(r.URL.Path, h.path); ok && (route == "" || route[0] == '/') {
-		return h.gateway.serveRoute(w, r, v, route)
+		return true, h.gateway.serveRoute(w, r, v, route)
 	}
+	v.introduce(r)
+	return false, nil
+}
+
+// introduce tells the upstream who asks, where anybody may pass.
+func (v *visit) introduce(r *http.Request) {
 	if v.notice(r) == nil {
 		v.decide(entitlement.Requirement{})
 		v.expose(r, false)
 	}
-	return next.ServeHTTP(w, r)
 }
 
 // What a gate does with CORS preflights.
@@ -247,39 +263,52 @@ func (g *Gate) compilePlans(app *App) error {
 var errNoGateway = caddyhttp.Error(http.StatusInternalServerError,
 	errors.New("polar_require: the site's gateway has no such plan: name the gateway in the block"))
 
-// ServeHTTP implements caddyhttp.MiddlewareHandler.
+// ServeHTTP implements caddyhttp.MiddlewareHandler. It is short for the same reason as
+// Handler's.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	open, gated, err := g.judge(w, r)
+	switch {
+	case !open:
+		return err
+	case gated == nil:
+		return next.ServeHTTP(w, r)
+	}
+	return g.finish(gated, r, gated.serve(r, next))
+}
+
+// judge opens the gate for a request, or answers it. If its answer may go on only as
+// long as the access does, it is to be written by gated.
+func (g *Gate) judge(w http.ResponseWriter, r *http.Request) (open bool, gated *gatedWriter, err error) {
 	s := stateOf(r)
 	gw, v, err := g.visit(s, r)
 	if err != nil {
-		return err
+		return false, nil, err
 	}
 	covered, err := g.covers(s, r)
 	if err != nil {
-		return g.turnAway(w, r, v, next, newProblem(http.StatusBadRequest, codeBadPath))
+		return g.turnAway(w, r, v, newProblem(http.StatusBadRequest, codeBadPath))
 	}
 	if !covered || g.Preflight != preflightRefuse && isPreflight(r) {
-		if s.site == nil && v.there != ours && v.notice(r) == nil {
-			v.decide(entitlement.Requirement{})
-			v.expose(r, false)
+		if s.site == nil && v.there != ours {
+			v.introduce(r)
 		}
-		return next.ServeHTTP(w, r)
+		return true, nil, nil
 	}
 	d, ok := g.byGateway[gw]
 	if !ok {
-		return errNoGateway
+		return false, nil, errNoGateway
 	}
 	if err := v.identify(r); err != nil {
-		return g.turnAway(w, r, v, next, g.refuseStranger(v, d, err))
+		return g.turnAway(w, r, v, g.refuseStranger(v, d, err))
 	}
 	decision := v.decide(d.requirement)
 	if !decision.Allowed || decision.Reason == entitlement.ReasonBenefit {
 		decision = v.confirm(r, d.requirement)
 	}
 	if !decision.Allowed && !g.allowsUnavailable(v) {
-		return g.turnAway(w, r, v, next, g.refuseUser(r, v, d))
+		return g.turnAway(w, r, v, g.refuseUser(r, v, d))
 	}
-	return g.pass(w, r, v, d, next)
+	return true, g.pass(w, r, v), nil
 }
 
 // visit goes to the gateway whose plans are meant here.
@@ -345,8 +374,9 @@ func (g *Gate) allowsUnavailable(v *visit) bool {
 	return false
 }
 
-// pass lets a request through, and its answer go on while the access lasts.
-func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, next caddyhttp.Handler) error {
+// pass lets a request through, and its answer go on while the access lasts; in a dry
+// run for as long as it likes.
+func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit) *gatedWriter {
 	if !g.DryRun {
 		v.decided(true)
 	}
@@ -355,18 +385,22 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, 
 	}
 	v.expose(r, true)
 	if g.DryRun {
-		return next.ServeHTTP(w, r)
+		return nil
 	}
-	gated := &gatedWriter{
+	return &gatedWriter{
 		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
 		stream:                gatedStream{Context: r.Context(), gate: g, visit: v, opened: v.decision, http1: r.ProtoMajor == 1},
 	}
-	err := gated.serve(r, next)
+}
+
+// finish comes after the handler, which returned err. If the access ended before the
+// answer began, the request is refused after all.
+func (g *Gate) finish(gated *gatedWriter, r *http.Request, err error) error {
 	if ended := &gated.stream; ended.over.Load() {
-		if !gated.done {
+		if v := ended.visit; !gated.done {
 			v.take(ended.watch.account, v.gateway.core.Now())
 			v.answer(*ended.watch.decision)
-			return g.refuse(w, r, v, g.refuseUser(r, v, d))
+			return g.refuse(gated.ResponseWriter, r, v, g.refuseUser(r, v, g.byGateway[v.gateway]))
 		}
 		if gated.failed {
 			panic(http.ErrAbortHandler) // what was sent must not look whole
@@ -378,13 +412,13 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, d demand, 
 
 // turnAway refuses a request. In a dry run it says that it would, and lets the
 // request through.
-func (g *Gate) turnAway(w http.ResponseWriter, r *http.Request, v *visit, next caddyhttp.Handler, p *problem) error {
+func (g *Gate) turnAway(w http.ResponseWriter, r *http.Request, v *visit, p *problem) (open bool, _ *gatedWriter, err error) {
 	if !g.DryRun {
-		return g.refuse(w, r, v, p)
+		return false, nil, g.refuse(w, r, v, p)
 	}
 	dryRunTotal.WithLabelValues(v.gateway.name, g.rule, p.Code).Inc()
 	v.gateway.logger.Info("dry run: would be refused", zap.String("rule", g.rule), zap.String("code", p.Code))
-	return next.ServeHTTP(w, r)
+	return true, nil, nil
 }
 
 func (g *Gate) refuseStranger(v *visit, d demand, err error) *problem {

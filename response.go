@@ -2,6 +2,7 @@ package caddypolar
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"math"
 	"net"
@@ -29,14 +30,21 @@ type gatedWriter struct {
 // serve lets the handler answer. The request stays the same one, as Caddy's
 // placeholders read it.
 func (w *gatedWriter) serve(r *http.Request, next caddyhttp.Handler) error {
-	before := r.Context()
-	*r = *r.WithContext(&w.stream)
-	defer func() { // reverse_proxy leaves by panic
-		*r = *r.WithContext(before)
-		w.stream.leave()
-	}()
+	setContext(r, &w.stream)
+	defer w.leave(r) // reverse_proxy leaves by panic
 	return next.ServeHTTP(w, r)
 }
+
+func (w *gatedWriter) leave(r *http.Request) {
+	setContext(r, w.stream.Context)
+	w.stream.leave()
+}
+
+// setContext gives a request another context in place. It is a function of its own so
+// that the copies it makes are not on the stack of what comes next.
+//
+//go:noinline
+func setContext(r *http.Request, ctx context.Context) { *r = *r.WithContext(ctx) }
 
 // protect sets the headers, before the first byte of the answer goes out.
 func (w *gatedWriter) protect() {
