@@ -51,6 +51,7 @@ func allRows() []*row {
 
 		add("plain", "plain", "Caddy with "+group.does, "plain", open)
 		add("plain-aa", "plain", "the same once more, on another port: the noise", "plain", open, ownSite("aa"))
+		add("plain-two-handlers", "plain", "the same with two of Caddy's own handlers before it, which set a variable and a header", "plain", open, ownSite("two"))
 		add("ours-no-gate", "plain", "our Caddy, a site without the gate", "ours", open)
 		for _, a := range algorithms {
 			add("ours-"+a, "ours-no-gate", "polar and polar_require, known token and user", "ours", alg(a))
