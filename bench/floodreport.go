@@ -41,10 +41,12 @@ type floodSummary struct {
 }
 
 const (
-	// tokenMemory and accountSize are what the documents promise of the memory
-	// of tokens and of an account.
-	tokenMemory = 32 << 20
-	accountSize = 2 << 10
+	// What the documents promise: of the memory of tokens, of that of whole
+	// accounts, and of what is held of the others, which is outside of the heap.
+	tokenMemory   = 48 << 20
+	accountMemory = 32 << 20
+	noteSize      = 200
+	leastNotes    = 32 << 20
 	// jitter is how far a gateway's memory is from itself at another time: the
 	// collector's pace, and the flooder's connections.
 	jitter = 24 << 20
@@ -81,7 +83,7 @@ func (s *floodSummary) remembers(k *floodKind, memory []*floodMemory, o *options
 	}
 	s.Bound = s.Before + jitter
 	if !k.forged {
-		s.Bound += (tokenMemory + int64(o.memory)*accountSize) * int64(100+o.gogc) / 100
+		s.Bound += (tokenMemory+accountMemory)*int64(100+o.gogc)/100 + max(leastNotes, int64(o.memory)*noteSize)
 	}
 }
 
@@ -181,8 +183,8 @@ func (r *floodReport) table() string {
 		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %s | %s | %s |\n", s.Kind, s.Sent, megabytes(s.Before), megabytes(s.Half), megabytes(s.End), megabytes(s.Bound), megabytes(s.HeapBefore), megabytes(s.HeapEnd))
 	}
 	fmt.Fprintf(&b, "\nRssAnon of the process. *bound*: as before, %d MiB for the collector's pace and the flooder's connections, and, but for forged tokens, of which\n"+
-		"nothing is remembered, 32 MiB of tokens and %d accounts of 2 kB, times %g for garbage. *live heap*: after a collection.\n",
-		jitter>>20, r.Accounts, float64(100+r.GOGC)/100)
+		"nothing is remembered, %d MiB of tokens and whole accounts, times %g for garbage, and 32 MiB or %d times %d bytes. *live heap*: after a collection.\n",
+		jitter>>20, (tokenMemory+accountMemory)>>20, float64(100+r.GOGC)/100, r.Accounts, noteSize)
 	b.WriteString("\n| flood | |\n|---|---|\n")
 	for _, s := range r.Floods {
 		fmt.Fprintf(&b, "| %s | %s |\n", s.Kind, s.What)

@@ -179,29 +179,73 @@ func (l *lab) measure(ctx context.Context, rows []*row) ([]*sample, error) {
 	}
 	var samples []*sample
 	for round := range l.o.rounds {
-		order := shuffled(rows, uint64(round))
-		for _, r := range order {
-			var best *sample
-			for attempt := range 1 + repeats {
-				s, err := l.sample(ctx, r)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %w", r.Name, err)
-				}
-				s.Round, s.Attempt = round, attempt
-				if best == nil || s.Others < best.Others {
-					best = s
-				}
-				if s.Others <= calm || l.o.rounds == 1 {
-					break
-				}
+		for i, r := range shuffled(rows, uint64(round)) {
+			s, err := l.sampleBeside(ctx, r, baseOf(r, rows), round, (round+i)%2 == 0)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", r.Name, err)
 			}
-			best.Noisy = best.Others > calm
-			samples = append(samples, best)
-			fmt.Printf("  %2d/%d %-36s %8.0f req/s  p50 %6.2f ms  p99 %7.2f ms  %6.1f µs%s\n", round+1, l.o.rounds, r.Name,
-				best.RPS, best.P50, best.P99, best.Gateway, strings.Repeat("  noisy", btoi(best.Noisy)))
+			samples = append(samples, s)
+			compared := ""
+			if s.Beside != nil {
+				compared = fmt.Sprintf("  %5.2f %+6.1f µs", s.RPS/s.Beside.RPS, s.Gateway+s.Auth-s.Beside.Gateway-s.Beside.Auth)
+			}
+			fmt.Printf("  %2d/%d %-36s %8.0f req/s  p50 %6.2f ms  p99 %7.2f ms  %6.1f µs%s%s\n", round+1, l.o.rounds, r.Name,
+				s.RPS, s.P50, s.P99, s.Gateway, compared, strings.Repeat("  noisy", btoi(s.Noisy)))
 		}
 	}
 	return samples, nil
+}
+
+// sampleBeside is a run of a row with one of its base right before it or after it:
+// a virtual machine's speed changes within a minute.
+func (l *lab) sampleBeside(ctx context.Context, r, base *row, round int, baseFirst bool) (s *sample, err error) {
+	var beside *sample
+	if base != nil && baseFirst {
+		if beside, err = l.calmest(ctx, base, round); err != nil {
+			return nil, err
+		}
+	}
+	if s, err = l.calmest(ctx, r, round); err != nil {
+		return nil, err
+	}
+	if base != nil && !baseFirst {
+		if beside, err = l.calmest(ctx, base, round); err != nil {
+			return nil, err
+		}
+	}
+	s.Beside = beside
+	return s, nil
+}
+
+// calmest repeats a run during which others were busy.
+func (l *lab) calmest(ctx context.Context, r *row, round int) (best *sample, err error) {
+	for attempt := range 1 + repeats {
+		s, err := l.sample(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		s.Round, s.Attempt = round, attempt
+		if best == nil || s.Others < best.Others {
+			best = s
+		}
+		if s.Others <= calm || l.o.rounds == 1 {
+			break
+		}
+	}
+	best.Noisy = best.Others > calm
+	return best, nil
+}
+
+// baseOf is the base of a row with the row's own token, or nil if that is the row
+// itself.
+func baseOf(r *row, rows []*row) *row {
+	i := slices.IndexFunc(rows, func(b *row) bool { return b.Name == r.Base })
+	if r.Name == r.Base || i < 0 {
+		return nil
+	}
+	base := *rows[i]
+	base.alg, base.many = r.alg, r.many
+	return &base
 }
 
 // sample is one run of one row.

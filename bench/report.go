@@ -119,8 +119,8 @@ func (r *report) table() string {
 				unlessZero(float64(s.Noisy), "%.0f"))
 		}
 	}
-	b.WriteString("\nCPU is in µs for each request; *extra* is that of gateway and authoriser, over the base's. Ratios are medians of the ratios\n" +
-		"within a round. *noisy*: runs during which other processes took more than 4 % of the machine, each of three times.\n")
+	b.WriteString("\nCPU is in µs for each request; *extra* is that of gateway and authoriser, over the base's. Ratios and *extra* are medians of comparisons with\n" +
+		"a run of the base right beside, with the same token; *to plain* is within a round. *noisy*: runs during which other processes took more than 4 % of the machine, each of three times.\n")
 	b.WriteString("\n## Rows\n\n| row | base | |\n|---|---|---|\n")
 	for _, s := range r.Rows {
 		_, base, _ := strings.Cut(s.Base, "/")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,9 @@ type sample struct {
 	Gateway, Auth, Upstream float64
 	Others                  float64 // the share of the machine that other processes took
 	Noisy                   bool
+	// Beside is the run of the base right before this one or after it, with the same
+	// token. Nil if the row is its own base.
+	Beside *sample `json:",omitempty"`
 }
 
 // spread is a median, and what it is the median of.
@@ -26,10 +30,10 @@ type summary struct {
 	Absent          string `json:",omitempty"`
 	Runs, Noisy     int
 	RPS             spread
-	Ratio           spread // of throughput, to the base's of the same round
+	Ratio           spread // of throughput, to the base's beside it
 	Plain           spread // the same, to plain Caddy
 	P50, P99        float64
-	P99Ratio        spread // to the base's of the same round
+	P99Ratio        spread // to the base's beside it
 	Gateway, Auth   float64
 	Upstream        float64
 	Extra           float64 // CPU of gateway and authoriser, over the base's
@@ -98,13 +102,13 @@ func summariseRow(r *row, byRow map[string][]*sample) *summary {
 	sum.Auth = median(pick(func(s *sample) float64 { return s.Auth }))
 	sum.Upstream = median(pick(func(s *sample) float64 { return s.Upstream }))
 
-	base := byRow[r.Base]
-	sum.Ratio = spreadOf(paired(mine, base, func(s, b *sample) float64 { return s.RPS / b.RPS }))
-	sum.P99Ratio = spreadOf(paired(mine, base, func(s, b *sample) float64 { return s.P99 / b.P99 }))
-	sum.Extra = median(paired(mine, base, func(s, b *sample) float64 { return s.Gateway + s.Auth - b.Gateway - b.Auth }))
+	beside := func(s *sample) *sample { return cmp.Or(s.Beside, s) }
+	sum.Ratio = spreadOf(paired(mine, beside, func(s, b *sample) float64 { return s.RPS / b.RPS }))
+	sum.P99Ratio = spreadOf(paired(mine, beside, func(s, b *sample) float64 { return s.P99 / b.P99 }))
+	sum.Extra = median(paired(mine, beside, func(s, b *sample) float64 { return s.Gateway + s.Auth - b.Gateway - b.Auth }))
 	if !r.many { // the client has other work to do there
 		group, _, _ := strings.Cut(r.Name, "/")
-		sum.Plain = spreadOf(paired(mine, byRow[group+"/plain"], func(s, b *sample) float64 { return s.RPS / b.RPS }))
+		sum.Plain = spreadOf(paired(mine, sameRound(byRow[group+"/plain"]), func(s, b *sample) float64 { return s.RPS / b.RPS }))
 	}
 	return sum
 }
@@ -118,18 +122,28 @@ func calmOf(samples []*sample) []*sample {
 	return samples
 }
 
-// paired compares the samples of two rows round by round: the machine's slow
-// drift is in both. Pairs with a noisy half are left out if enough are left.
-func paired(a, b []*sample, of func(a, b *sample) float64) []float64 {
+// sameRound finds the sample of the same round.
+func sameRound(samples []*sample) func(*sample) *sample {
+	return func(s *sample) *sample {
+		if i := slices.IndexFunc(samples, func(o *sample) bool { return o.Round == s.Round }); i >= 0 {
+			return samples[i]
+		}
+		return nil
+	}
+}
+
+// paired compares each sample with another, if there is one. Pairs with a noisy half
+// are left out if enough are left.
+func paired(samples []*sample, with func(*sample) *sample, of func(a, b *sample) float64) []float64 {
 	var all, quiet []float64
-	for _, s := range a {
-		i := slices.IndexFunc(b, func(o *sample) bool { return o.Round == s.Round })
-		if i < 0 {
+	for _, s := range samples {
+		o := with(s)
+		if o == nil {
 			continue
 		}
-		value := of(s, b[i])
+		value := of(s, o)
 		all = append(all, value)
-		if !s.Noisy && !b[i].Noisy {
+		if !s.Noisy && !o.Noisy {
 			quiet = append(quiet, value)
 		}
 	}
