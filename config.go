@@ -103,8 +103,9 @@ type Gateway struct {
 	// sent back to and whose pages may call the routes with cookies.
 	ReturnTo []string `json:"return_to,omitempty"`
 
-	// Memory is how many users' accounts are held in memory, from 100. One takes
-	// 1 to 2 kB; the others are read from the store when they come, which takes some
+	// Memory is of how many users it is held in memory what is open for them, from
+	// 100. One takes less than 200 bytes, and there is always room for 32 MiB of
+	// them; the others are read from the store when they come, which takes some
 	// microseconds. Default: 100000.
 	Memory int `json:"memory,omitempty"`
 

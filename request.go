@@ -165,11 +165,16 @@ func (s *requestState) visitOf(g *Gateway, r *http.Request) *visit {
 		}
 		stripped = stripped || v.gateway.names.folded == g.names.folded
 	}
-	if !stripped {
+	v := &s.first
+	switch {
+	case v.gateway == nil:
 		s.sift(r.Header, &g.names)
 		g.names.stripTrailer(r)
+	case !stripped: // what else the site has set since is its own
+		g.names.stripFrom(r.Header)
+		g.names.stripConnection(r.Header)
+		g.names.stripTrailer(r)
 	}
-	v := &s.first
 	if v.gateway != nil {
 		v = &visit{next: s.first.next}
 		s.first.next = v
@@ -239,10 +244,16 @@ func (v *visit) gather() bool {
 		v.standing = &noStanding
 		return v.unread(err)
 	}
-	v.identity.Note.Store(found)
+	if found.Count() <= maxKept {
+		v.identity.Note.Store(found)
+	}
 	v.standing, v.account = found.Standing, account
 	return true
 }
+
+// maxKept is with how many open plans a standing is kept with its token, for which
+// the memory of tokens has room.
+const maxKept = 2
 
 // noStanding is that of somebody of whom nothing can be told.
 var noStanding entitlement.Standing
@@ -323,6 +334,9 @@ var undecided entitlement.Decision
 
 // confirm asks Polar before a refusal that may be wrong.
 func (v *visit) confirm(r *http.Request, q entitlement.Requirement) *entitlement.Decision {
+	if v.decision.Allowed && v.account == nil {
+		return v.decision // it was looked at when the standing was made
+	}
 	if !v.load() {
 		return v.answer(entitlement.Unavailable())
 	}

@@ -64,7 +64,9 @@ func (m *memory) replace(accounts map[string]*entitlement.Account, seq uint64) {
 		} else {
 			m.accounts.Set(user, held{account, seq})
 		}
-		m.notes.cache.Load().Del([]byte(user))
+		if c := m.notes.cache.Load(); c != nil {
+			c.Del([]byte(user))
+		}
 		m.revisions.of(user).Add(1) // last: who reads after it reads what was written
 	}
 }
@@ -103,5 +105,5 @@ func (s *Store) SetMemory(accounts int) {
 func (m *memory) close() {
 	m.accounts.InvalidateAll()
 	m.accounts.StopAllGoroutines()
-	m.notes.cache.Load().Reset()
+	m.notes.close()
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/fastcache"
@@ -49,7 +50,7 @@ type notes struct {
 
 // resize bounds the notes. What was held is forgotten, unless the bound stays.
 func (n *notes) resize(accounts int) {
-	size := accounts * noteSize
+	size := min(accounts, math.MaxInt/noteSize) * noteSize
 	if n.size.Swap(int64(size)) == int64(size) {
 		return
 	}
@@ -58,28 +59,45 @@ func (n *notes) resize(accounts int) {
 	}
 }
 
+// close gives the memory back: it is not the collector's.
+func (n *notes) close() {
+	if old := n.cache.Swap(nil); old != nil {
+		old.Reset()
+	}
+}
+
 // count is how many are held, about: some may be of earlier revisions.
 func (n *notes) count() int {
 	var stats fastcache.Stats
-	n.cache.Load().UpdateStats(&stats)
+	if c := n.cache.Load(); c != nil {
+		c.UpdateStats(&stats)
+	}
 	return int(stats.EntriesCount)
 }
 
 // Remember keeps a note about a user for as long as the revision holds, if there
 // is room: newer notes take the place of older ones. An id of a user is compared in
-// full, so that nobody gets another's.
+// full, so that nobody gets another's. Their whole account makes room for those of
+// whom there is no note.
 func (s *Store) Remember(user string, r Revision, note []byte) {
-	b := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(note)), r.at)
-	s.memory.notes.cache.Load().Set([]byte(user), append(b, note...))
+	if c := s.memory.notes.cache.Load(); c != nil {
+		b := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(note)), r.at)
+		c.Set([]byte(user), append(b, note...))
+		s.memory.accounts.Invalidate(user)
+	}
 }
 
 // Recall appends the note about a user to dst. ok is false if there is none that
 // holds.
 func (s *Store) Recall(dst []byte, user string) (note []byte, r Revision, ok bool) {
+	c := s.memory.notes.cache.Load()
+	if c == nil {
+		return dst, Revision{}, false
+	}
 	var key [MaxUser]byte
 	n := len(dst)
 	r = s.Revision(user)
-	note, ok = s.memory.notes.cache.Load().HasGet(dst, append(key[:0], user...))
+	note, ok = c.HasGet(dst, append(key[:0], user...))
 	if !ok || len(note) < n+8 || binary.LittleEndian.Uint64(note[n:]) != r.at {
 		return dst, Revision{}, false
 	}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
 // noted is the note about a user, "" if there is none.
@@ -54,6 +56,11 @@ func TestAccountNotes(t *testing.T) {
 			}
 		}
 	}
+	_ = s.Close()
+	s.Remember("u", s.Revision("u"), []byte("late"))
+	if got := noted(s, "u"); got != "" {
+		t.Errorf("after the end: %q", got)
+	}
 	if (Revision{}).Holds() {
 		t.Error("no revision holds")
 	}
@@ -90,7 +97,7 @@ func TestAccountNotesUnderRace(t *testing.T) {
 					return
 				}
 				n := 0
-				for v := row(a); n < 1000 && v != rev(n); n++ {
+				for v := row(a); v != (entitlement.Version{}) && v != rev(n); n++ {
 				}
 				s.Remember("u", r, fmt.Append(nil, n))
 			}

@@ -6,9 +6,14 @@ import (
 	"time"
 )
 
+// benefitLooks is how often it is looked anew at what a benefit alone opens: it says
+// nothing of when it ends, and what it belongs to may have ended unheard.
+const benefitLooks = time.Minute
+
 // Standing is what an account comes to from one moment to another. Nothing opens
 // by time alone, and what is open says until when it is so: in between, the
-// answers to a user's requests need not be worked out again.
+// answers to a user's requests need not be worked out again. What a sync confirms
+// opens nothing either, and closes nothing that is open.
 type Standing struct {
 	// Open are the names of the plans that are open, comma separated, in the
 	// configuration's order.
@@ -54,11 +59,18 @@ func (s *Standing) add(plan int, d Decision) {
 	p := OpenPlan{Decision: d, plan: plan}
 	if !p.Until.IsZero() {
 		p.UntilText = p.Until.UTC().Format(time.RFC3339)
-		if s.to.IsZero() || p.Until.Before(s.to) {
-			s.to = p.Until
-		}
+		s.endBy(p.Until)
+	}
+	if p.Reason == ReasonBenefit {
+		s.endBy(s.from.Add(benefitLooks))
 	}
 	s.plans = append(s.plans, p)
+}
+
+func (s *Standing) endBy(t time.Time) {
+	if s.to.IsZero() || t.Before(s.to) {
+		s.to = t
+	}
 }
 
 // name lists the open plans.
@@ -74,10 +86,18 @@ func (s *Standing) name() {
 	s.Open = strings.Join(names, ",")
 }
 
-// Holds says whether the standing is still that of its account, by these rules.
+// Holds says whether the standing is still that of its account, by these rules: those
+// it was made with, or what a sync has made of them.
 func (s *Standing) Holds(r *Rules, now time.Time) bool {
-	return s.rules == r && !now.Before(s.from) && (s.to.IsZero() || now.Before(s.to))
+	return s.rules.samePlans(r) && !now.Before(s.from) && (s.to.IsZero() || now.Before(s.to))
 }
+
+func (r *Rules) samePlans(o *Rules) bool {
+	return len(r.Plans) == len(o.Plans) && (len(r.Plans) == 0 || &r.Plans[0] == &o.Plans[0])
+}
+
+// Count is how many plans are open.
+func (s *Standing) Count() int { return len(s.plans) }
 
 // Meets is the answer of Decide if it allows, else nil. Do not change it.
 func (s *Standing) Meets(q Requirement) *OpenPlan {

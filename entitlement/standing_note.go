@@ -10,7 +10,6 @@ import (
 // AppendNote appends the standing to b in some sixty bytes, to be read again by
 // ReadNote with rules that have the same plans.
 func (s *Standing) AppendNote(b []byte) []byte {
-	b = appendTime(b, s.rules.ConfirmedAt)
 	b = appendTime(b, s.from)
 	b = appendBool(b, s.Known)
 	b = appendString(b, s.Customer)
@@ -30,7 +29,6 @@ func (s *Standing) AppendNote(b []byte) []byte {
 func ReadNote(b []byte, r *Rules, now time.Time) (s *Standing, ok bool) {
 	in := noteReader{b: b}
 	s = &Standing{rules: r}
-	confirmed := in.time()
 	s.from, s.Known, s.Customer = in.time(), in.bool(), in.string()
 	for len(in.b) > 0 && !in.bad {
 		plan, reason := in.uvarint(), in.uvarint()
@@ -42,7 +40,7 @@ func ReadNote(b []byte, r *Rules, now time.Time) (s *Standing, ok bool) {
 		s.add(int(plan), d)
 	}
 	s.name()
-	return s, !in.bad && confirmed.Equal(r.ConfirmedAt) && s.Holds(r, now)
+	return s, !in.bad && s.Holds(r, now)
 }
 
 func appendBool(b []byte, v bool) []byte {

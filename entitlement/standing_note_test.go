@@ -34,11 +34,6 @@ func TestPropertyStandingNote(t *testing.T) {
 				}
 			}
 		}
-		other := *r
-		other.ConfirmedAt = r.ConfirmedAt.Add(1)
-		if _, ok := ent.ReadNote(note, &other, drawNow(t)); ok {
-			t.Fatal("it outlives a sync")
-		}
 	})
 }
 

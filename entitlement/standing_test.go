@@ -16,6 +16,7 @@ func TestPropertyStanding(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, r := ent.NewAccount("u", drawFacts(t)), drawRules(t)
 		other := *r // as after a sync
+		other.ConfirmedAt = drawNow(t)
 		for range 8 {
 			now := drawNow(t)
 			rules := r

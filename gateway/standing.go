@@ -83,6 +83,9 @@ func (g *Gateway) recallStanding(v *Visitor, rules *entitlement.Rules, now time.
 	if !v.self() || v.User == "" {
 		return nil
 	}
+	if _, err := g.claim(); err != nil {
+		return nil // it may be another's store
+	}
 	var room [256]byte
 	note, revision, ok := g.store.Recall(room[:0], v.User)
 	n := len(g.plansDigest)

@@ -14,10 +14,11 @@ import (
 const (
 	// Both memories are bounded, in bytes. A flood of random cookies fills the second
 	// only, and can push nobody out of the first.
-	maxKnown  = 16 << 20
+	maxKnown  = 32 << 20
 	maxNobody = 4 << 20
-	// entryOverhead is about what an entry costs beside its strings.
-	entryOverhead = 408
+	// entryOverhead is about what an entry costs beside its strings, knownOverhead with
+	// a note.
+	entryOverhead, knownOverhead = 408, 808
 )
 
 // memory remembers what the app has answered. It never holds a cookie. It belongs to
@@ -54,7 +55,7 @@ func newMemory(maxKnown, maxNobody uint64) (*memory, error) {
 	k, err := otter.New(&otter.Options[digest, *known]{
 		MaximumWeight: maxKnown,
 		Weigher: func(_ digest, k *known) uint32 {
-			return uint32(entryOverhead + len(k.identity.User) + len(k.identity.Customer) + len(k.identity.Email))
+			return uint32(knownOverhead + len(k.identity.User) + len(k.identity.Customer) + len(k.identity.Email))
 		},
 	})
 	if err != nil {
