@@ -253,7 +253,7 @@ func (v *visit) gather() bool {
 
 // maxKept is with how many open plans a standing is kept with its token, for which
 // the memory of tokens has room.
-const maxKept = 2
+const maxKept = 4
 
 // noStanding is that of somebody of whom nothing can be told.
 var noStanding entitlement.Standing

@@ -43,7 +43,7 @@ type floodSummary struct {
 const (
 	// What the documents promise: of the memory of tokens, of that of whole
 	// accounts, and of what is held of the others, which is outside of the heap.
-	tokenMemory   = 48 << 20
+	tokenMemory   = 64 << 20
 	accountMemory = 32 << 20
 	noteSize      = 200
 	leastNotes    = 32 << 20

@@ -155,7 +155,7 @@ func TestFloodMemoryBound(t *testing.T) {
 	if forged.Before != 99<<20 || forged.Half != 101<<20 || forged.End != 104<<20 || forged.Bound != forged.Before+jitter {
 		t.Errorf("%+v", forged)
 	}
-	if want := int64(10<<20 + jitter + 2*(48<<20+32<<20) + 32<<20); valid.Bound != want {
+	if want := int64(10<<20 + jitter + 2*(64<<20+32<<20) + 32<<20); valid.Bound != want {
 		t.Errorf("%d, want %d", valid.Bound, want)
 	}
 }

@@ -10,9 +10,9 @@ import (
 
 const (
 	// maxMemory bounds the memory, in bytes: some 40,000 tokens of usual size.
-	maxMemory = 48 << 20
+	maxMemory = 64 << 20
 	// entryOverhead is about what an entry costs beside its strings, with a note.
-	entryOverhead = 768
+	entryOverhead = 1024
 )
 
 // memory remembers verified tokens, so that a signature is checked once and not with

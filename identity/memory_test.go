@@ -96,7 +96,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if weight := v.sources[0].memory.cache.WeightedSize(); weight > bound || n == 0 || n > bound/entryOverhead {
 		t.Errorf("%d tokens weigh %d, want at most %d", n, weight, bound)
 	}
-	if v.sources[0].memory.cache.GetMaximum() != bound || must(newMemory(maxMemory)).cache.GetMaximum() != 48<<20 {
+	if v.sources[0].memory.cache.GetMaximum() != bound || must(newMemory(maxMemory)).cache.GetMaximum() != 64<<20 {
 		t.Error("the memory has another bound")
 	}
 }

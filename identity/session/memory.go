@@ -14,11 +14,11 @@ import (
 const (
 	// Both memories are bounded, in bytes. A flood of random cookies fills the second
 	// only, and can push nobody out of the first.
-	maxKnown  = 32 << 20
+	maxKnown  = 48 << 20
 	maxNobody = 4 << 20
 	// entryOverhead is about what an entry costs beside its strings, knownOverhead with
 	// a note.
-	entryOverhead, knownOverhead = 408, 808
+	entryOverhead, knownOverhead = 408, 1064
 )
 
 // memory remembers what the app has answered. It never holds a cookie. It belongs to
