@@ -2,10 +2,12 @@ package caddypolar
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -230,5 +232,24 @@ func TestWhoIsRememberedIsNotRead(t *testing.T) {
 				t.Errorf("%s: %s\nwas %s", name, again, before[i])
 			}
 		}
+	}
+}
+
+// TestManyPlans: who has more plans than there is room for with a token gets the same
+// answer, from a note.
+func TestManyPlans(t *testing.T) {
+	var config string
+	for i := range maxKept + 2 {
+		config += fmt.Sprintf("plan p%d %s\n", i, testProduct)
+	}
+	app, ctx := provisioned(t, config)
+	take(t, app.Gateways["default"], activeNow(t))
+	bearer := token(t, testUser, nil)
+	first := answerOf(t, ctx, bearer, &Handler{}, &Gate{Plans: []string{"p5"}})
+	if !strings.Contains(first, `"X-Polar-Plans":["p0,p1,p2,p3,p4,p5"]`) || !strings.Contains(first, `"X-Polar-Plan":["p5"]`) {
+		t.Fatal(first)
+	}
+	if again := answerOf(t, ctx, bearer, &Handler{}, &Gate{Plans: []string{"p5"}}); again != first {
+		t.Errorf("%s\nwas %s", again, first)
 	}
 }
