@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -63,7 +65,7 @@ func (c *codec) string(s *string) {
 			c.fail()
 			return
 		}
-		*s, c.buf = formatUUID([16]byte(rest)), rest[16:]
+		*s, c.buf = uuid.UUID(rest).String(), rest[16:]
 		return
 	}
 	n := c.uvarint()
@@ -76,42 +78,13 @@ func (c *codec) string(s *string) {
 
 var uuidFollows = []byte{0x80, 0}
 
-// parseUUID reads a UUID in the one form in which formatUUID writes it.
-func parseUUID(s string) (id [16]byte, ok bool) {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+// parseUUID reads a UUID that is written as it will be read again: in lower case.
+func parseUUID(s string) (id uuid.UUID, ok bool) {
+	if len(s) != 36 {
 		return id, false
 	}
-	for i, at := range uuidDigits {
-		high, low := hexDigit(s[at]), hexDigit(s[at+1])
-		if high|low > 15 {
-			return id, false
-		}
-		id[i] = high<<4 | low
-	}
-	return id, true
-}
-
-func formatUUID(id [16]byte) string {
-	s := [36]byte{8: '-', 13: '-', 18: '-', 23: '-'}
-	const digits = "0123456789abcdef"
-	for i, at := range uuidDigits {
-		s[at], s[at+1] = digits[id[i]>>4], digits[id[i]&15]
-	}
-	return string(s[:])
-}
-
-// uuidDigits is where the two digits of each byte stand.
-var uuidDigits = [16]byte{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
-
-// hexDigit is the value of a lower-case digit, or 255.
-func hexDigit(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	}
-	return 255
+	id, err := uuid.Parse(s)
+	return id, err == nil && id.String() == s
 }
 
 // time keeps microseconds, which is what Polar has. The zero time is 0.

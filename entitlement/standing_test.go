@@ -84,3 +84,18 @@ func TestStandingEnds(t *testing.T) {
 		t.Errorf("a clock that was set back: %+v", d)
 	}
 }
+
+// What a benefit alone opens is looked at each minute, by the account and by a note of it.
+func TestStandingOfABenefitIsShort(t *testing.T) {
+	r := rules()
+	s := ent.NewAccount("ann", facts(grant(ofSub("elsewhere")))).Standing(r, start)
+	if d := s.Meets(ent.Requirement{}); d == nil || d.Reason != ent.ReasonBenefit || d.UntilText != "" {
+		t.Fatalf("%+v", d)
+	}
+	note := s.AppendNote(nil)
+	for after, want := range map[time.Duration]bool{0: true, time.Minute - 1: true, time.Minute: false} {
+		if _, ok := ent.ReadNote(note, r, start.Add(after)); s.Holds(r, start.Add(after)) != want || ok != want {
+			t.Errorf("after %v it holds: %v, as a note %v, want %v", after, s.Holds(r, start.Add(after)), ok, want)
+		}
+	}
+}
