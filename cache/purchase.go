@@ -46,13 +46,13 @@ func (f *fold) subscription(in *entitlement.Subscription) (verdict, error) {
 			return stale, err
 		}
 	}
-	is, err := f.standing(s.CustomerID, s.MetadataUser)
+	is, err := f.position(s.CustomerID, s.MetadataUser)
 	if err != nil {
 		return stale, err
 	}
-	var was standing
+	var was position
 	if held {
-		if was, err = f.stood(is, s.MetadataUser, old.CustomerID, old.MetadataUser); err != nil {
+		if was, err = f.formerPosition(is, s.MetadataUser, old.CustomerID, old.MetadataUser); err != nil {
 			return stale, err
 		}
 	}
@@ -90,13 +90,13 @@ func (f *fold) order(in *entitlement.Order) (verdict, error) {
 			return stale, err
 		}
 	}
-	is, err := f.standing(o.CustomerID, o.MetadataUser)
+	is, err := f.position(o.CustomerID, o.MetadataUser)
 	if err != nil {
 		return stale, err
 	}
-	var was standing
+	var was position
 	if held {
-		if was, err = f.stood(is, o.MetadataUser, old.CustomerID, old.MetadataUser); err != nil {
+		if was, err = f.formerPosition(is, o.MetadataUser, old.CustomerID, old.MetadataUser); err != nil {
 			return stale, err
 		}
 	}
@@ -121,28 +121,28 @@ func (f *fold) order(in *entitlement.Order) (verdict, error) {
 	return v, f.place(kindOrder, o.ID, was, is)
 }
 
-// standing is where a purchase stands in the indexes: under its customer and its
-// owner. The zero standing is that of one that is not held.
-type standing struct{ customer, user, buyer string } // buyer is who the customer is
+// position is where a purchase stands in the indexes: under its customer and its
+// owner. The zero position is that of one that is not held.
+type position struct{ customer, user, buyer string } // buyer is who the customer is
 
-func (f *fold) standing(customer, metadataUser string) (standing, error) {
+func (f *fold) position(customer, metadataUser string) (position, error) {
 	c, err := identify(f.tx, customer)
-	return standing{customer, c.owner(metadataUser), c.owner("")}, err
+	return position{customer, c.owner(metadataUser), c.owner("")}, err
 }
 
-// stood is the standing of a held purchase, which is mostly what it is told to
+// formerPosition is that of a held purchase, which is mostly what it is told to
 // be.
-func (f *fold) stood(is standing, metadataUser, oldCustomer, oldMetadataUser string) (standing, error) {
+func (f *fold) formerPosition(is position, metadataUser, oldCustomer, oldMetadataUser string) (position, error) {
 	if oldCustomer == is.customer && oldMetadataUser == metadataUser {
 		return is, nil
 	}
-	return f.standing(oldCustomer, oldMetadataUser)
+	return f.position(oldCustomer, oldMetadataUser)
 }
 
 // place brings a purchase to where it stands, and touches the customers' users:
 // whether a customer is that user's alone can depend on it. A purchase that stays
 // where it was has its entries.
-func (f *fold) place(k kind, id string, was, is standing) error {
+func (f *fold) place(k kind, id string, was, is position) error {
 	f.touch(was.buyer)
 	f.touch(is.buyer)
 	if was.customer != is.customer {
