@@ -132,6 +132,7 @@ type Gateway struct {
 	origins     *origins
 	streams     streams
 	open        openStreams
+	young       young
 	events      *caddyevents.App
 	ctx         caddy.Context
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -28,6 +29,11 @@ const (
 	cutAfter = time.Second
 	// exitPoll is how often it is looked whether the process is exiting.
 	exitPoll = 200 * time.Millisecond
+	// youth is after how long, at most, an answer that is waited for gets a timer of
+	// its own.
+	youth = streamAge / 2
+	// youngPlaces is for how many such answers at a time one timer does.
+	youngPlaces = 4096
 )
 
 // Why streams end, besides the reasons of a refusal.
@@ -51,8 +57,9 @@ func checkRecheck(d caddy.Duration) error {
 
 // gatedStream watches over one answer that a gate has let through, for as long
 // as it goes on. It is the context of the request meanwhile. Most answers are
-// short: they cost neither a timer nor a context that can be canceled, which are
-// made when somebody waits for the context or the answer goes on.
+// short: they cost neither a context that can be canceled, which is made when
+// somebody waits for it, nor a timer, which is made when the answer goes on or has
+// been waited for some time.
 type gatedStream struct {
 	context.Context // the request's before
 
@@ -60,18 +67,21 @@ type gatedStream struct {
 	visit  *visit                // whose account decides
 	opened *entitlement.Decision // what let it through
 
-	waited atomic.Pointer[cancelable]
-	over   atomic.Bool // the answer must go on no longer
-	goesOn atomic.Bool // more than one piece of the answer has been written
-	http1  bool
+	waiting context.Context // what others wait for, once waited says that it is there
+	cancel  context.CancelFunc
+	waited  atomic.Bool
+	over    atomic.Bool // the answer must go on no longer
+	goesOn  atomic.Bool // more than one piece of the answer has been written
+	http1   bool
 
 	left  bool // the handler has returned
 	mu    sync.Mutex
+	place uint32 // among the young, from 1
 	watch *watch // nil while there is nothing to watch
 }
 
-// watch is what only an answer that goes on, or is waited for, needs. It is under
-// the stream's lock.
+// watch is what only an answer needs that goes on, or is waited for. It is under the
+// stream's lock.
 type watch struct {
 	timer  *time.Timer // nil if the handler had left by then
 	listed bool        // in the gateway's list
@@ -82,27 +92,21 @@ type watch struct {
 	decision *entitlement.Decision
 }
 
-// cancelable is a context with what cancels it.
-type cancelable struct {
-	context.Context
-	cancel context.CancelFunc
-}
-
 // Done implements context.Context: who waits can wait for long.
 func (s *gatedStream) Done() <-chan struct{} {
-	if c := s.waited.Load(); c != nil {
-		return c.Done()
+	if !s.waited.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.wait()
+		s.enter()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.watched()
-	return s.wait().Done()
+	return s.waiting.Done()
 }
 
 // Err implements context.Context.
 func (s *gatedStream) Err() error {
-	if c := s.waited.Load(); c != nil {
-		return c.Err()
+	if s.waited.Load() {
+		return s.waiting.Err()
 	}
 	return s.Context.Err()
 }
@@ -110,33 +114,53 @@ func (s *gatedStream) Err() error {
 // Value implements context.Context. Contexts made of this one find through it
 // what cancels them.
 func (s *gatedStream) Value(key any) any {
-	if c := s.waited.Load(); c != nil {
-		return c.Value(key)
+	if s.waited.Load() {
+		return s.waiting.Value(key)
 	}
 	return s.Context.Value(key)
 }
 
 // wait makes the context that can be canceled. It has no cause of its own:
 // reverse_proxy would take that for a failure of the upstream.
-func (s *gatedStream) wait() *cancelable {
-	c := s.waited.Load()
-	if c == nil {
-		c = new(cancelable)
-		c.Context, c.cancel = context.WithCancel(s.Context)
-		if s.left {
-			c.cancel()
-		}
-		s.waited.Store(c)
+func (s *gatedStream) wait() {
+	if s.waited.Load() {
+		return
 	}
-	return c
+	s.waiting, s.cancel = context.WithCancel(s.Context)
+	if s.left {
+		s.cancel()
+	}
+	s.waited.Store(true)
 }
 
-// watched begins to watch, once.
-func (s *gatedStream) watched() *watch {
+// enter makes sure that it will be looked after an answer that is waited for.
+func (s *gatedStream) enter() {
+	if s.left || s.watch != nil || s.place != 0 {
+		return
+	}
+	if until := s.opened.Until; until.IsZero() || until.Sub(s.visit.now) > streamAge {
+		if s.place = s.gateway().young.enter(s); s.place != 0 {
+			return
+		}
+	}
+	s.watched(streamAge)
+}
+
+// grow gives an answer that was waited for since its youth a timer of its own.
+func (s *gatedStream) grow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.place = 0; !s.left {
+		s.watched(streamAge - youth)
+	}
+}
+
+// watched begins to watch, once, and to look within a time.
+func (s *gatedStream) watched(within time.Duration) *watch {
 	if s.watch == nil {
 		s.watch = new(watch)
 		if !s.left {
-			s.watch.timer = time.AfterFunc(min(streamAge, s.gate.nextLook(s.opened.Until, s.gateway().core.Now())), s.look)
+			s.watch.timer = time.AfterFunc(min(within, s.gate.nextLook(s.opened.Until, s.gateway().core.Now())), s.look)
 		}
 	}
 	return s.watch
@@ -153,7 +177,7 @@ func (s *gatedStream) continues() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.goesOn.Swap(true) {
-		s.watched().began = time.Now()
+		s.watched(streamAge).began = time.Now()
 	}
 }
 
@@ -162,7 +186,7 @@ func (s *gatedStream) hijacked(conn net.Conn) {
 	s.continues()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.watched().conn = conn; s.over.Load() {
+	if s.watched(streamAge).conn = conn; s.over.Load() {
 		_ = conn.Close()
 	}
 }
@@ -245,7 +269,8 @@ func (g *Gate) nextLook(until, now time.Time) time.Duration {
 // neither is cut off.
 func (s *gatedStream) end(reason entitlement.Reason) {
 	s.over.Store(true)
-	s.wait().cancel()
+	s.wait()
+	s.cancel()
 	w := s.watch
 	w.timer.Stop()
 	g := s.gateway()
@@ -312,8 +337,46 @@ func (s *gatedStream) leave() {
 			s.gateway().open.leave(s)
 		}
 	}
-	if c := s.waited.Load(); c != nil {
-		c.cancel()
+	if s.place != 0 {
+		s.gateway().young.leave(s)
+	}
+	if s.waited.Load() {
+		s.cancel()
+	}
+}
+
+// young are answers that somebody waits for and that can still be short, as most are
+// that a proxy brings. One timer does for all of them: whoever is still here when it
+// fires gets one of its own.
+type young struct {
+	places [youngPlaces]atomic.Pointer[gatedStream]
+	due    atomic.Bool // the timer will fire
+}
+
+// enter says in which place, from 1, the answer is. There is none if that which was
+// drawn is taken.
+func (y *young) enter(s *gatedStream) (place uint32) {
+	place = 1 + rand.Uint32N(youngPlaces)
+	if !y.places[place-1].CompareAndSwap(nil, s) {
+		return 0
+	}
+	if !y.due.Load() && !y.due.Swap(true) {
+		time.AfterFunc(youth, y.look)
+	}
+	return place
+}
+
+func (y *young) leave(s *gatedStream) { y.places[s.place-1].CompareAndSwap(s, nil) }
+
+func (y *young) look() {
+	y.due.Store(false) // first: who comes from now on is seen below, or asks again
+	for i := range y.places {
+		if y.places[i].Load() == nil {
+			continue
+		}
+		if s := y.places[i].Swap(nil); s != nil {
+			s.grow()
+		}
 	}
 }
 

@@ -271,7 +271,7 @@ func TestShortAnswersAreNotWatched(t *testing.T) {
 			s = &w.(*gatedWriter).stream
 			return write(w, r)
 		})
-		if err != nil || s.watch != nil || s.waited.Load() != nil {
+		if err != nil || s.watch != nil || s.waited.Load() {
 			t.Error(name, err, s.watch, s.waited.Load())
 		}
 	}
@@ -506,6 +506,87 @@ func BenchmarkOpenStreams(b *testing.B) {
 				b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/count, "goroutines/stream")
 				cancel()
 				open.Wait()
+			}
+		})
+	}
+}
+
+// TestYoungAnswersAreWatchedLater: an answer that is waited for has a timer of its own
+// only if it is still there after its youth, and no place once it is over.
+func TestYoungAnswersAreWatchedLater(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, gate := proGate(t, "")
+		take(t, g, activeNow(t))
+		watched := func(s *gatedStream) bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.watch != nil && s.watch.timer != nil
+		}
+		taken := func() (n int) {
+			for i := range g.young.places {
+				if g.young.places[i].Load() != nil {
+					n++
+				}
+			}
+			return n
+		}
+		for name, test := range map[string]struct {
+			takes time.Duration
+			own   bool
+		}{"short": {0, false}, "long": {youth, true}} {
+			_, err := ask(t, gate, func(w http.ResponseWriter, r *http.Request) error {
+				s := &w.(*gatedWriter).stream
+				if r.Context().Done() == nil || r.Context().Done() != s.waiting.Done() || taken() != 1 || watched(s) {
+					t.Error(name, "is not young:", taken())
+				}
+				time.Sleep(test.takes)
+				synctest.Wait()
+				if own := watched(s); own != test.own || own == (taken() == 1) {
+					t.Error(name, own, taken())
+				}
+				return nil
+			})
+			if err != nil || taken() != 0 {
+				t.Error(name, err, taken())
+			}
+		}
+	})
+}
+
+// TestYoungAnswersFindNoPlace: where all places are taken an answer is watched at once.
+func TestYoungAnswersFindNoPlace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g, gate := proGate(t, "grace {\nrenewal 0s\n}")
+		end := time.Now().Add(10 * time.Second)
+		take(t, g, subscribed(t, "subscription.active", end))
+		gone := &gatedStream{left: true}
+		for i := range g.young.places {
+			g.young.places[i].Store(gone)
+		}
+		_, _ = ask(t, gate, func(w http.ResponseWriter, r *http.Request) error {
+			<-r.Context().Done()
+			return nil
+		})
+		if late := time.Since(end); late < 0 || late > 10*time.Millisecond {
+			t.Errorf("it ended %v after its period", late)
+		}
+	})
+}
+
+// TestAnswerEndsSoonAfterItBegan: in the last second of a period it is looked to the
+// moment, as ever.
+func TestAnswerEndsSoonAfterItBegan(t *testing.T) {
+	for _, left := range []time.Duration{300 * time.Millisecond, streamAge, 1400 * time.Millisecond} {
+		bubble(t, func(t *testing.T) {
+			g, gate := proGate(t, "grace {\nrenewal 0s\n}")
+			end := time.Now().Add(left)
+			take(t, g, subscribed(t, "subscription.active", end))
+			_, _ = ask(t, gate, func(w http.ResponseWriter, r *http.Request) error {
+				<-r.Context().Done()
+				return nil
+			})
+			if late := time.Since(end); late < 0 || late > 10*time.Millisecond {
+				t.Errorf("with %v left it ended %v after", left, late)
 			}
 		})
 	}
