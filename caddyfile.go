@@ -39,7 +39,7 @@ func init() {
 //		sync            { ... }
 //		on_unavailable  refuse|allow
 //		return_to       <host>...
-//		headers         <prefix>
+//		headers         <prefix> [<name>...]
 //		memory          <n>
 //	}
 func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
@@ -126,7 +126,7 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"sync":           g.parseSync,
 		"on_unavailable": oneOf(&g.OnUnavailable, policyRefuse, policyAllow),
 		"return_to":      g.parseReturnTo,
-		"headers":        checked(&g.Headers, checkPrefix),
+		"headers":        g.parseHeaders,
 		"memory":         g.parseMemory,
 	}, "jwt", "plan", "webhook_secret", "return_to")
 }
@@ -275,6 +275,28 @@ func (g *Gateway) parseCheckout(d *caddyfile.Dispenser) error {
 		g.Checkout.EmailFromBody = new(email == "on")
 	}
 	return err
+}
+
+// parseHeaders reads how the headers to the app begin, and which are sent:
+//
+//	headers <prefix> [<name>...]
+func (g *Gateway) parseHeaders(d *caddyfile.Dispenser) error {
+	var words []string
+	if err := some(&words)(d); err != nil {
+		return err
+	}
+	if g.Headers = words[0]; !strings.Contains(g.Headers, "{") {
+		if err := checkPrefix(g.Headers); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	if len(words) > 1 {
+		g.HeaderNames = words[1:]
+	}
+	if err := checkHeaderNames(g.HeaderNames); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }
 
 // parseMemory reads how many accounts are held in memory:

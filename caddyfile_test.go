@@ -161,6 +161,9 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"store path twice", in("store bolt {\npath x\npath y\n}", ""), []string{"Caddyfile:5", "path is given twice"}},
 		{"store leftover", in("store bolt x", ""), []string{"Caddyfile:3"}},
 
+		{"headers without a prefix", in("headers", ""), []string{"Caddyfile:3", "headers", "one or more"}},
+		{"a header that is none", in("headers X-Polar- User Name", ""), []string{"Caddyfile:3", `"Name"`, "User, Plan, Plans"}},
+		{"a header twice", in("headers X-Polar- User user", ""), []string{"Caddyfile:3", "user", "twice"}},
 		{"headers that are others'", in("headers X-", ""), []string{"Caddyfile:3", "X-Forwarded-For"}},
 		{"polar without its gateway", "{\npolar other {\n}\n}\nlocalhost {\npolar\n}\n", []string{"Caddyfile:6", `"default"`}},
 		{"polar without a global block", "localhost {\npolar\n}\n", []string{"Caddyfile:2", "global options"}},
@@ -360,7 +363,7 @@ grace {
 }
 on_unavailable allow
 return_to www.example.com localhost:3000
-headers X-Gate-
+headers X-Gate- User plan
 memory 5000
 `, `
 @api path /api/*
@@ -384,7 +387,7 @@ polar_require @api /api/* pro basic {
 		`"from":[{"cookie":"session"},{"header":"X-Token"}]`, `"plans":[{"name":"basic"`, `"past_due":"polar"`,
 		`"handler":"polar_require"`, `"path":"/billing"`, `"public":["/api/health"]`, `"refuse":"redirect"`,
 		`"customer_claim":["org.id","user.id"],"manage_claim":{"path":"org.role","values":["owner","billing"]}`,
-		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"memory":5000`, `"link":"email"`, `"on_unavailable":"allow"`,
+		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"header_names":["User","plan"]`, `"memory":5000`, `"link":"email"`, `"on_unavailable":"allow"`,
 		`"session":{"url":"{env.SESSION}","cookies":["authjs.session-token*","__Secure-authjs.session-token*","sid"],` +
 			`"user_path":"account.id","email_path":"account.mail","email_verified_path":"account.confirmed",` +
 			`"user_prefix":"app:","customer_path":["org.id"],"manage_path":{"path":"org.role","values":["owner"]},"cache":60000000000,"timeout":500000000}`,
@@ -421,6 +424,7 @@ func TestJSONMistakes(t *testing.T) {
 		`{"grace":{"past_due":"soon"}}`:                                       "past_due",
 		`{"grace":{"renewal":-1}}`:                                            "renewal",
 		`{"memory":7}`:                                                        "from 100",
+		`{"header_names":["Token"]}`:                                          `"Token" is none of`,
 		`{"headers":"X-"}`:                                                    "X-Forwarded-For",
 		`{"on_unavailable":"maybe"}`:                                          "on_unavailable",
 		`{"link":"phone"}`:                                                    `link: "phone" is not email`,

@@ -13,8 +13,8 @@ import (
 
 // headerNames are the names of one gateway's headers to the upstream.
 type headerNames struct {
-	folded string // the prefix in the one spelling that all spellings fold to
-	names  [headerCount]string
+	folded string              // the prefix in the one spelling that all spellings fold to
+	names  [headerCount]string // "" is one that is not sent
 }
 
 // The headers, by their places in headerNames and headerValues.
@@ -30,13 +30,19 @@ const (
 	headerExternalCustomer
 )
 
-func makeHeaderNames(prefix string) headerNames {
+// headerWords are what comes after the prefix.
+var headerWords = [headerCount]string{
+	headerUser: "User", headerPlan: "Plan", headerPlans: "Plans", headerStatus: "Status", headerReason: "Reason",
+	headerUntil: "Until", headerGraceUntil: "Grace-Until", headerCustomer: "Customer", headerExternalCustomer: "External-Customer",
+}
+
+// makeHeaderNames makes the names of the headers that are sent: those of words, or all.
+func makeHeaderNames(prefix string, words ...string) headerNames {
 	n := headerNames{folded: strings.ToLower(prefix)}
-	for i, name := range [headerCount]string{
-		headerUser: "User", headerPlan: "Plan", headerPlans: "Plans", headerStatus: "Status", headerReason: "Reason",
-		headerUntil: "Until", headerGraceUntil: "Grace-Until", headerCustomer: "Customer", headerExternalCustomer: "External-Customer",
-	} {
-		n.names[i] = http.CanonicalHeaderKey(prefix + name)
+	for i, word := range headerWords {
+		if len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, word) }) {
+			n.names[i] = http.CanonicalHeaderKey(prefix + word)
+		}
 	}
 	return n
 }
@@ -178,7 +184,7 @@ func (n *headerNames) set(h http.Header, v, own *headerValues, there present) {
 	if there == absent {
 		*own = *v
 		for i, value := range own {
-			if value != "" {
+			if value != "" && n.names[i] != "" {
 				h[n.names[i]] = own[i : i+1 : i+1]
 			}
 		}
@@ -192,7 +198,7 @@ func (n *headerNames) set(h http.Header, v, own *headerValues, there present) {
 			}
 		}
 		own[i] = value
-		if value != "" {
+		if value != "" && name != "" {
 			h[name] = own[i : i+1 : i+1]
 		} else {
 			delete(h, name)

@@ -144,3 +144,22 @@ func TestHeadersOf(t *testing.T) {
 		}
 	}
 }
+
+// TestChosenHeaders: of the headers only those that are named are sent, whatever stood
+// there before, and a client's copies of the others go all the same.
+func TestChosenHeaders(t *testing.T) {
+	d := entitlement.Decision{Allowed: true, Reason: entitlement.ReasonActive, Plan: "pro", Status: "active"}
+	v := headersOf("u", "", &entitlement.Standing{Customer: "c1", Open: "pro"}, &d, "", true)
+	n := makeHeaderNames("X-Polar-", "user", "Plan")
+	for _, there := range []present{found, absent, ours} {
+		h := http.Header{"Accept": {"*/*"}, "X-Polar-Status": {"forged"}}
+		n.stripFrom(h)
+		own := new(headerValues)
+		for range 2 { // `polar`, then the gate
+			n.set(h, &v, own, there)
+		}
+		if len(h) != 3 || h.Get("X-Polar-User") != "u" || h.Get("X-Polar-Plan") != "pro" {
+			t.Error(there, h)
+		}
+	}
+}
