@@ -57,6 +57,8 @@ func allRows() []*row {
 			add("ours-"+a, "ours-no-gate", "polar and polar_require, known token and user", "ours", alg(a))
 		}
 		if group.name == "proxy" {
+			add("plain-same-headers", "plain", "plain, with Caddy's request_header setting the seven headers that ours sets", "plain", open, ownSite("headers"))
+			add("ours-two-headers", "ours-no-gate", "as ours-HS256, telling the app X-Polar-User and X-Polar-Plan only, as forward_auth below does", "ours", ownSite("two"))
 			add("ours-no-gate-many", "ours-no-gate-many", "as ours-no-gate, a different token with each request", "ours", open, many)
 			add("ours-HS256-many", "ours-no-gate-many", "as ours-HS256, each user with a token", "ours", many)
 		}
