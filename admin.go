@@ -70,12 +70,13 @@ var verbs = []verb{
 	{http.MethodGet, "users", []string{"plan", "status", "after", "limit"}, adminUsers},
 	{http.MethodGet, "users/*", nil, adminShow},
 	{http.MethodDelete, "users/*", nil, adminForget},
-	{http.MethodGet, "explain", []string{"user", "plan", "at"}, adminExplain},
+	{http.MethodGet, "explain", []string{"user", "plan", "at", "request"}, adminExplain},
 	{http.MethodPost, "sync", []string{"user"}, adminSync},
 	{http.MethodPost, "users/*/passes", nil, adminPass},
 	{http.MethodDelete, "users/*/passes/*", nil, adminRevokePass},
 	{http.MethodPut, "users/*/links/*", []string{"polar", "dry_run"}, adminLink},
 	{http.MethodPost, "webhook/setup", nil, adminWebhookSetup},
+	{http.MethodPost, "notify/resend", nil, adminResend},
 }
 
 // serve answers one request.
@@ -198,7 +199,7 @@ func adminFailure(h http.Header, err error) error {
 	switch {
 	case input, errors.Is(err, entitlement.ErrUnknownPlan):
 		status = http.StatusBadRequest
-	case errors.Is(err, gateway.ErrNoPass), errors.Is(err, gateway.ErrNotCustomer):
+	case errors.Is(err, gateway.ErrNoPass), errors.Is(err, gateway.ErrNoRefusal), errors.Is(err, gateway.ErrNotCustomer):
 		status = http.StatusNotFound
 	case errors.Is(err, gateway.ErrNotConfigured):
 		status = http.StatusConflict
@@ -259,6 +260,18 @@ func adminForget(c *adminCall) (any, error) {
 }
 
 func adminExplain(c *adminCall) (any, error) {
+	if request := c.query.Get("request"); request != "" {
+		if c.query.Has("user") || c.query.Has("plan") || c.query.Has("at") {
+			return nil, badInput("request stands alone: it knows its user and plan")
+		}
+		refusal, e, err := c.gateway.ExplainRequest(request)
+		if err != nil {
+			return nil, err
+		}
+		v := viewExplanation(&e)
+		v.Refusal = viewRefusal(&refusal)
+		return v, nil
+	}
 	var at time.Time
 	if text := c.query.Get("at"); text != "" {
 		var err error
@@ -381,6 +394,11 @@ func adminWebhookSetup(c *adminCall) (any, error) {
 		return nil, err
 	}
 	return viewSetup(&s), nil
+}
+
+func adminResend(c *adminCall) (any, error) {
+	n, err := c.gateway.Resend(c.Context())
+	return resentView{n}, err
 }
 
 // Interface guards

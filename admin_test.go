@@ -124,6 +124,9 @@ func fits(template, got []string) bool {
 	return true
 }
 
+// fakeNotifySecret is of 32 bytes, as openssl would make it.
+const fakeNotifySecret = "whsec_ZmFrZWZha2VmYWtlZmFrZWZha2VmYWtlZmFrZWZha2U="
+
 // tendedApp is an app with a Polar in a box, and one customer who has paid.
 func tendedApp(t *testing.T) (*App, *boxtest.Server, box.Product) {
 	t.Helper()
@@ -133,7 +136,7 @@ func tendedApp(t *testing.T) (*App, *boxtest.Server, box.Product) {
 		t.Fatal(err)
 	}
 	b.Settle()
-	app, _ := provisioned(t, "server "+b.URL+"\naccess_token "+b.NewToken()+"\nsync off\nplan pro "+pro.ID+"\nplan team "+testProduct)
+	app, _ := provisioned(t, "server "+b.URL+"\naccess_token "+b.NewToken()+"\nsync off\nnotify http://127.0.0.1:1/hook "+fakeNotifySecret+"\nplan pro "+pro.ID+"\nplan team "+testProduct)
 	return app, b, pro
 }
 
@@ -202,6 +205,9 @@ func TestAdminAPI(t *testing.T) {
 	if s := a.ok("POST", "/polar/webhook/setup", `{"url":"`+b.URL+`"}`); s["state"] != "created" || s["secret"] == nil ||
 		s["pathAdded"] != true || s["check"].(map[string]any)["problem"] != "path" {
 		t.Error(s)
+	}
+	if r := a.ok("POST", "/polar/notify/resend", ""); r["messages"] != 0.0 {
+		t.Error(r)
 	}
 	doc, err := adminDocument()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
 )
@@ -35,6 +36,20 @@ type statusView struct {
 	Sync     syncView    `json:"sync"`
 	Polar    polarView   `json:"polar"`
 	Webhooks webhookView `json:"webhooks"`
+	Notify   *notifyView `json:"notify"` // null: the app is not told
+}
+
+// notifyView is how telling the app goes.
+type notifyView struct {
+	To      string `json:"to"` // without a query
+	Waiting int    `json:"waiting"`
+	GivenUp int    `json:"givenUp"`
+	Oldest  moment `json:"oldest"` // change that waits
+	Error   string `json:"error"`  // empty: none
+}
+
+type resentView struct {
+	Messages int `json:"messages"`
 }
 
 type planView struct {
@@ -107,6 +122,13 @@ type endpointView struct {
 	Failed  int      `json:"failed"`  // events of the last hour that have not arrived
 }
 
+func viewNotify(s *gateway.NotifyStatus) *notifyView {
+	if s == nil {
+		return nil
+	}
+	return &notifyView{s.To, s.Waiting, s.GivenUp, at(s.Oldest), s.Error}
+}
+
 func viewStatus(s gateway.Status, now time.Time) statusView {
 	v := statusView{
 		Gateway: s.Name, Server: s.Server, Now: at(now), Plans: []planView{},
@@ -120,6 +142,7 @@ func viewStatus(s gateway.Status, now time.Time) statusView {
 		},
 		Polar:    polarView{CanAsk: s.CanAsk, Reachable: s.Reachable, VersionGone: s.VersionGone},
 		Webhooks: webhookView{Taken: s.TakesWebhooks, Last: make(map[string]moment), Endpoint: viewEndpoint(&s.Endpoint)},
+		Notify:   viewNotify(s.Notify),
 	}
 	for _, p := range s.Plans {
 		v.Plans = append(v.Plans, planView(p))
@@ -224,6 +247,53 @@ type holdingView struct {
 	Members       []memberFact       `json:"members"`
 	Passes        []passView         `json:"passes"`
 	Links         []string           `json:"links"` // customers and members
+	History       []entryView        `json:"history"`
+}
+
+// entryView is one change of one object.
+type entryView struct {
+	At      moment       `json:"at"`
+	Kind    string       `json:"kind"`
+	ID      string       `json:"id"`
+	New     bool         `json:"new"` // it was not held before
+	Changes []changeView `json:"changes"`
+	Told    toldView     `json:"told"`
+}
+
+type changeView struct {
+	Field  string `json:"field"`
+	Before string `json:"before"` // empty: it said nothing, as below
+	After  string `json:"after"`
+}
+
+// toldView is by which way a state came.
+type toldView struct {
+	By        string `json:"by"`        // webhook, sync or read; empty: it was not kept
+	WebhookID string `json:"webhookId"` // empty unless by is webhook
+}
+
+func viewTold(s cache.Source) toldView {
+	return toldView{map[cache.SourceKind]string{
+		cache.SourceWebhook: "webhook", cache.SourceSync: "sync", cache.SourceRead: "read",
+	}[s.Kind], s.ID}
+}
+
+func (t toldView) String() string {
+	switch t.By {
+	case "webhook":
+		return "webhook " + t.WebhookID
+	case "sync":
+		return "a sync"
+	case "read":
+		return "Polar, asked about it"
+	}
+	return ""
+}
+
+func viewEntry(e *cache.Entry) entryView {
+	return entryView{at(e.At), e.Kind, e.ID, e.New, mapped(e.Changes, func(c *cache.Change) changeView {
+		return changeView{c.Field, c.Before, c.After}
+	}), viewTold(e.Source)}
 }
 
 type customerView struct {
@@ -373,7 +443,8 @@ func viewHolding(h gateway.Holding) holdingView {
 		Members: mapped(h.Members, func(m *entitlement.Member) memberFact {
 			return memberFact{m.ID, m.CustomerID, m.ExternalID, m.Role, m.Deleted, viewVersion(m.Version)}
 		}),
-		Passes: mapped(h.Passes, viewPass),
+		Passes:  mapped(h.Passes, viewPass),
+		History: mapped(h.History, viewEntry),
 	}
 }
 
@@ -387,6 +458,26 @@ type explanationView struct {
 	EmailTaken string        `json:"emailTaken"`
 	Plans      []planReasons `json:"plans"`
 	Outside    []weighedView `json:"outside"` // of no plan
+	Refusal    *refusalView  `json:"refusal"` // of the request that was asked about
+}
+
+// refusalView is a request that was refused, as it was then.
+type refusalView struct {
+	RequestID string        `json:"requestId"`
+	At        moment        `json:"at"`
+	User      string        `json:"user"` // empty: a stranger
+	Payer     string        `json:"payer"`
+	Plans     []string      `json:"plans"`
+	Code      string        `json:"code"`
+	Decision  *decisionView `json:"decision"` // null for a stranger
+}
+
+func viewRefusal(r *gateway.Refusal) *refusalView {
+	v := &refusalView{RequestID: r.RequestID, At: at(r.At), User: r.User, Payer: r.Payer, Plans: append([]string{}, r.Plans...), Code: r.Code}
+	if r.User != "" {
+		v.Decision = new(viewDecision(&r.Decision))
+	}
+	return v
 }
 
 type planReasons struct {
@@ -410,6 +501,7 @@ type weighedView struct {
 	Source   string      `json:"source"`
 	Status   string      `json:"status"`
 	Version  versionView `json:"version"`
+	Told     toldView    `json:"told"`
 	Decides  bool        `json:"decides"`
 	Rule     string      `json:"rule"`
 	Course   []stageView `json:"course"`
@@ -423,17 +515,22 @@ type stageView struct {
 }
 
 func viewExplanation(e *gateway.Explanation) explanationView {
+	weighed := func(w *entitlement.Weighed) weighedView {
+		v := viewWeighed(w)
+		v.Told = viewTold(e.Told[cache.Object{Kind: v.Kind, ID: v.ID}].Source)
+		return v
+	}
 	return explanationView{
 		User: e.User, Known: e.Known, At: at(e.At), Decision: viewDecision(&e.Decision), AsksPolar: e.AsksPolar, EmailTaken: e.EmailTaken,
 		Plans: mapped(e.Plans, func(p *entitlement.PlanExplanation) planReasons {
-			v := planReasons{Plan: p.Plan, Decision: viewDecision(&p.Decision), Facts: mapped(p.Facts, viewWeighed)}
+			v := planReasons{Plan: p.Plan, Decision: viewDecision(&p.Decision), Facts: mapped(p.Facts, weighed)}
 			if p.Next != nil {
 				v.Next = &nextView{at(p.Next.At), viewDecision(&p.Next.Decision)}
 			}
 			return v
 		}),
 		Outside: mapped(e.Outside, func(w *entitlement.Weighed) weighedView {
-			v := viewWeighed(w)
+			v := weighed(w)
 			v.Rule = "belongs to no plan"
 			return v
 		}),
@@ -443,6 +540,7 @@ func viewExplanation(e *gateway.Explanation) explanationView {
 func viewWeighed(w *entitlement.Weighed) weighedView {
 	return weighedView{
 		string(w.Kind), w.ID, w.Item, w.Parent, w.Customer, string(w.Source), w.Status, viewVersion(w.Version),
+		toldView{},
 		w.Decides, strings.TrimSpace(w.String()),
 		mapped(w.Course, func(s *entitlement.Stage) stageView {
 			return stageView{s.Allowed, string(s.Reason), at(s.Until), s.Boundary}

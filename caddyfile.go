@@ -40,7 +40,9 @@ func init() {
 //		on_unavailable  refuse|allow
 //		return_to       <host>...
 //		headers         <prefix> [<name>...]
+//		notify          <url> <secret> [<secret>]
 //		memory          <n>
+//		audit           <duration>|off
 //	}
 func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	app := &App{Gateways: make(map[string]*Gateway)}
@@ -127,7 +129,9 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"on_unavailable": oneOf(&g.OnUnavailable, policyRefuse, policyAllow),
 		"return_to":      g.parseReturnTo,
 		"headers":        g.parseHeaders,
+		"notify":         g.parseNotify,
 		"memory":         g.parseMemory,
+		"audit":          g.parseAudit,
 	}, "jwt", "plan", "webhook_secret", "return_to")
 }
 
@@ -315,6 +319,25 @@ func (g *Gateway) parseMemory(d *caddyfile.Dispenser) error {
 		return d.Errf("memory: %q: it is a number of accounts, from %d to %d", value, minMemory, maxMemory)
 	}
 	g.Memory = n
+	return nil
+}
+
+// parseAudit reads how long changes are kept:
+//
+//	audit <duration>|off
+func (g *Gateway) parseAudit(d *caddyfile.Dispenser) error {
+	var value string
+	if err := one(&value)(d); err != nil {
+		return err
+	}
+	var kept time.Duration
+	if value != "off" {
+		var err error
+		if kept, err = caddy.ParseDuration(value); err != nil || kept == 0 || checkAudit(kept) != nil {
+			return d.Errf("audit: %q: it is off, or a duration like 30d, of an hour at least and 10 years at most", value)
+		}
+	}
+	g.Audit = new(caddy.Duration(kept))
 	return nil
 }
 

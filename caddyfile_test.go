@@ -71,7 +71,15 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"memory too large", in("memory 1000000001", ""), []string{"to 1000000000"}},
 		{"memory in words", in("memory much", ""), []string{`"much"`}},
 		{"memory twice", in("memory 100\nmemory 200", ""), []string{"memory is given twice"}},
-		{"later word notify", in("notify http://x y", ""), []string{`unknown subdirective "notify"`}},
+		{"notify without a secret", in("notify http://localhost:3000/x", ""), []string{"Caddyfile:3", "notify", "one secret"}},
+		{"notify with three secrets", in("notify http://localhost:3000/x a b c", ""), []string{"Caddyfile:3", "notify", "or two"}},
+		{"notify nowhere", in("notify localhost:3000 a", ""), []string{"Caddyfile:3", "notify", "http://localhost"}},
+		{"notify with a password", in("notify http://me:hunter2@localhost:3000 a", ""), []string{"Caddyfile:3", "notify", "name and password"}},
+		{"notify twice", in("notify http://localhost:3000/x a\nnotify http://localhost:3000/x a", ""), []string{"Caddyfile:4", "notify", "twice"}},
+		{"audit of nothing", in("audit", ""), []string{"Caddyfile:3", "audit"}},
+		{"audit too short", in("audit 1m", ""), []string{"Caddyfile:3", "audit", "30d"}},
+		{"audit of no time", in("audit month", ""), []string{"Caddyfile:3", "audit", `"month"`}},
+		{"audit of zero", in("audit 0", ""), []string{"Caddyfile:3", "audit", "off"}},
 		{"link by what is no word", in("link phone", ""), []string{"Caddyfile:3", "link takes one of email"}},
 		{"link by nothing", in("link", ""), []string{"Caddyfile:3", "link takes one of email"}},
 		{"link by two", in("link email email", ""), []string{"Caddyfile:3", "link takes one of email"}},
@@ -309,6 +317,8 @@ func TestListenSecretInSandbox(t *testing.T) {
 // placeholders, and loads.
 func TestJSON(t *testing.T) {
 	t.Setenv("SECRET", strings.Repeat("s", 32))
+	t.Setenv("NOTIFY", fakeNotifySecret)
+	t.Setenv("NOTIFY_OLD", fakeNotifySecret)
 	t.Setenv("SESSION", "http://app:3000/me")
 	config, err := adapt(in(`
 access_token {env.SECRET}
@@ -364,6 +374,8 @@ grace {
 on_unavailable allow
 return_to www.example.com localhost:3000
 headers X-Gate- User plan
+audit 7d
+notify http://localhost:3000/hooks {env.NOTIFY} {env.NOTIFY_OLD}
 memory 5000
 `, `
 @api path /api/*
@@ -387,7 +399,8 @@ polar_require @api /api/* pro basic {
 		`"from":[{"cookie":"session"},{"header":"X-Token"}]`, `"plans":[{"name":"basic"`, `"past_due":"polar"`,
 		`"handler":"polar_require"`, `"path":"/billing"`, `"public":["/api/health"]`, `"refuse":"redirect"`,
 		`"customer_claim":["org.id","user.id"],"manage_claim":{"path":"org.role","values":["owner","billing"]}`,
-		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"header_names":["User","plan"]`, `"memory":5000`, `"link":"email"`, `"on_unavailable":"allow"`,
+		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"header_names":["User","plan"]`, `"audit":604800000000000`,
+		`"notify":{"url":"http://localhost:3000/hooks","secrets":["{env.NOTIFY}","{env.NOTIFY_OLD}"]}`, `"memory":5000`, `"link":"email"`, `"on_unavailable":"allow"`,
 		`"session":{"url":"{env.SESSION}","cookies":["authjs.session-token*","__Secure-authjs.session-token*","sid"],` +
 			`"user_path":"account.id","email_path":"account.mail","email_verified_path":"account.confirmed",` +
 			`"user_prefix":"app:","customer_path":["org.id"],"manage_path":{"path":"org.role","values":["owner"]},"cache":60000000000,"timeout":500000000}`,
@@ -420,11 +433,15 @@ func TestJSONMistakes(t *testing.T) {
 		`{"jwt":[{"secret":"` + strings.Repeat("k", 32) + `","manage_claim":{"path":"a"}}]}`:            "customer_claim or manage_claim",
 		`{"jwt":[{"secret":"` + strings.Repeat("k", 32) + `","customer_claim":["user_metadata.org"]}]}`: "users can write",
 		`{"session":{"url":"http://localhost","cookies":["s"],"manage_path":{"values":["a"]}}}`:         "customer_claim or manage_claim",
-		`{"jwt":[{}]}`:                                                        "jwt",
-		`{"grace":{"past_due":"soon"}}`:                                       "past_due",
-		`{"grace":{"renewal":-1}}`:                                            "renewal",
-		`{"memory":7}`:                                                        "from 100",
-		`{"header_names":["Token"]}`:                                          `"Token" is none of`,
+		`{"jwt":[{}]}`:                                 "jwt",
+		`{"grace":{"past_due":"soon"}}`:                "past_due",
+		`{"grace":{"renewal":-1}}`:                     "renewal",
+		`{"memory":7}`:                                 "from 100",
+		`{"header_names":["Token"]}`:                   `"Token" is none of`,
+		`{"audit":1000}`:                               "audit",
+		`{"notify":{"url":"http://localhost:3000/x"}}`: "notify: it needs one secret",
+		`{"notify":{"url":"x","secrets":["a"]}}`:       "notify: the address must be whole",
+		`{"notify":{"url":"http://localhost:3000/x","secrets":["whsec_c2hvcnQ="]}}`: "24 to 64 bytes",
 		`{"headers":"X-"}`:                                                    "X-Forwarded-For",
 		`{"on_unavailable":"maybe"}`:                                          "on_unavailable",
 		`{"link":"phone"}`:                                                    `link: "phone" is not email`,

@@ -2,28 +2,45 @@ package caddypolar
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
 func explainCommand() *cobra.Command {
 	var o operator
-	var plan, at string
+	var plan, at, request string
 	cmd := o.flags(&cobra.Command{
-		Use:   "explain <user> [--plan <plan>] [--at <time>]",
+		Use:   "explain <user> [--plan <plan>] [--at <time>] | explain --request <id>",
 		Short: "Says why a user is let through or refused, now or at another time",
 		Long: `
 Decides as a gate would, with all that the running gateway holds about the user,
 and says for each plan what was compared, which of it decides (*), until when, and
-what follows by time alone. --at asks for another time with what is known now.`,
-		Args: cobra.ExactArgs(1),
+what follows by time alone. --at asks for another time with what is known now.
+
+--request explains a refusal by the request's id, which the visitor has seen: the
+last thousand are remembered, while the process runs.`,
+		Example: `  caddy polar explain ada --plan pro
+  caddy polar explain ada --at 2027-02-01T00:00:00Z
+  caddy polar explain --request 5d0c1c8e-7c5e-4b52-9fd1-6a2a5d2f8f0e`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q := url.Values{"user": {args[0]}}
-			for name, value := range map[string]string{"plan": plan, "at": at} {
+			q := url.Values{}
+			if len(args) > 0 {
+				q.Set("user", args[0])
+			}
+			switch {
+			case request == "" && len(args) == 0:
+				return errors.New("say whose decision: explain <user>, or explain --request <id>")
+			case request != "" && len(args) > 0:
+				return errors.New("--request stands alone: it knows its user")
+			}
+			for name, value := range map[string]string{"plan": plan, "at": at, "request": request} {
 				if value != "" {
 					q.Set(name, value)
 				}
@@ -35,6 +52,7 @@ what follows by time alone. --at asks for another time with what is known now.`,
 			return o.tell(cmd, e, e.table)
 		},
 	})
+	cmd.Flags().StringVar(&request, "request", "", "the `id` of a refused request, as its answer told it")
 	cmd.Flags().StringVar(&plan, "plan", "", "the `plan` that is demanded (default: any)")
 	cmd.Flags().StringVar(&at, "at", "", "the `time` to decide for, like 2027-01-31T00:00:00Z (default: now)")
 	return cmd
@@ -58,7 +76,34 @@ func (d *decisionView) String() string {
 	return text
 }
 
+func (r *refusalView) table(w io.Writer) {
+	who := "a stranger"
+	if r.User != "" {
+		who = r.User
+		if r.Payer != r.User {
+			who += ", for whom " + r.Payer + " pays"
+		}
+	}
+	wanted := "any plan"
+	if len(r.Plans) > 0 {
+		wanted = strings.Join(r.Plans, " or ")
+	}
+	row(w, fmt.Sprintf("request %s at %s: %s wanted %s", r.RequestID, formatTime(r.At.Time), who, wanted))
+	if r.Decision == nil {
+		row(w, "refused: "+r.Code+": "+messages[r.Code].detail)
+		return
+	}
+	row(w, r.Decision.String())
+	fmt.Fprintln(w)
+	row(w, "What the user would get now:")
+}
+
 func (e *explanationView) table(w io.Writer) {
+	if e.Refusal != nil {
+		if e.Refusal.table(w); e.Refusal.Decision == nil {
+			return
+		}
+	}
 	row(w, fmt.Sprintf("%s at %s", e.User, formatTime(e.At.Time)))
 	row(w, e.Decision.String())
 	if e.AsksPolar {
@@ -104,6 +149,10 @@ func (f *weighedView) table(w io.Writer) {
 		"link": "link", "metadata": "the checkout", "externalId": "external_id", "email": "e-mail", "operator": "the operator's gift",
 	}[f.Source], f.Source))
 	if !f.Version.Row.IsZero() {
-		row(w, "      modified "+formatTime(f.Version.Row.Time)+", told "+formatTime(f.Version.AsOf.Time))
+		told := "      modified " + formatTime(f.Version.Row.Time) + ", told " + formatTime(f.Version.AsOf.Time)
+		if by := f.Told.String(); by != "" {
+			told += " by " + by
+		}
+		row(w, told)
 	}
 }

@@ -89,6 +89,28 @@ func (h *holdingView) table(w io.Writer) {
 	for _, c := range h.Links {
 		row(w, "link", c, "", h.User, "", "", "")
 	}
+	if len(h.History) > 0 {
+		row(w)
+		row(w, "CHANGED", "WHAT", "ID", "HOW", "TOLD BY")
+	}
+	for _, e := range h.History {
+		row(w, e.At, e.Kind, e.ID, e.how(), e.Told)
+	}
+}
+
+func (e *entryView) how() string {
+	var changes []string
+	if e.New {
+		changes = append(changes, "new")
+	}
+	for _, c := range e.Changes {
+		text := c.Field + " " + c.Before + " → " + orDefault(c.After, "none")
+		if c.Before == "" {
+			text = c.Field + " " + c.After
+		}
+		changes = append(changes, text)
+	}
+	return strings.Join(changes, ", ")
 }
 
 func (s *subscriptionFact) more() string {

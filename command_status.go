@@ -53,6 +53,23 @@ func (s *statusView) table(w io.Writer) {
 		row(w, "webhook "+kind, s.Webhooks.Last[kind])
 	}
 	s.Webhooks.Endpoint.table(w)
+	if s.Notify != nil {
+		s.Notify.table(w)
+	}
+}
+
+func (n *notifyView) table(w io.Writer) {
+	row(w, "notify", n.To)
+	row(w, "  waiting", n.Waiting)
+	if n.Waiting > 0 {
+		row(w, "  the oldest of", n.Oldest)
+	}
+	if n.Error != "" {
+		row(w, "  error", n.Error)
+	}
+	if n.GivenUp > 0 {
+		row(w, "  given up", fmt.Sprintf("%d: caddy polar notify resend tries them again", n.GivenUp))
+	}
 }
 
 func (e *endpointView) table(w io.Writer) {

@@ -20,6 +20,7 @@ var subcommands = []func() *cobra.Command{
 	forgetCommand,
 	syncCommand,
 	webhookCommand,
+	notifyCommand,
 }
 
 func init() {

@@ -23,6 +23,7 @@ import (
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
 	"github.com/caddy-polar/caddy-polar/identity"
+	"github.com/caddy-polar/caddy-polar/notify"
 	"github.com/caddy-polar/caddy-polar/polar"
 )
 
@@ -104,11 +105,19 @@ type Gateway struct {
 	// sent back to and whose pages may call the routes with cookies.
 	ReturnTo []string `json:"return_to,omitempty"`
 
+	// Notify posts each change of a known user's subscription to the app.
+	Notify *Notify `json:"notify,omitempty"`
+
 	// Memory is of how many users it is held in memory what is open for them, from
 	// 100. One takes less than 200 bytes, and there is always room for 32 MiB of
 	// them; the others are read from the store when they come, which takes some
 	// microseconds. Default: 100000.
 	Memory int `json:"memory,omitempty"`
+
+	// Audit is for how long it is kept what has changed about each user, and by
+	// which webhook or sync, which `caddy polar show` tells. 0s keeps nothing.
+	// Default: 30 days.
+	Audit *caddy.Duration `json:"audit,omitempty"`
 
 	// Headers is the prefix of the headers sent upstream. It ends in "-".
 	// Default: X-Polar-.
@@ -135,6 +144,7 @@ type Gateway struct {
 	budget      int    // of background requests a minute
 	shared      *polar.Limiter
 	origins     *origins
+	notify      *notify.Sender // nil: the app is not told
 	streams     streams
 	open        openStreams
 	young       young
@@ -395,6 +405,9 @@ func (g *Gateway) cleanup() error {
 	if g.core != nil {
 		g.core.Close()
 	}
+	if g.notify != nil {
+		g.notify.Close()
+	}
 	g.dropLimiter()
 	if g.store != nil {
 		return g.store.Release()
@@ -405,7 +418,7 @@ func (g *Gateway) cleanup() error {
 // coreConfig checks the configuration and resolves what is secret in it.
 func (g *Gateway) coreConfig() (gateway.Config, error) {
 	c := gateway.Config{
-		Name: g.name, Logger: g.logger, Sales: g.Checkout.sales(), LinkEmail: g.Link == linkEmail, Memory: g.Memory,
+		Name: g.name, Logger: g.logger, Sales: g.Checkout.sales(), LinkEmail: g.Link == linkEmail, Memory: g.Memory, Audit: g.auditTime(),
 		APIVersion: orDefault(g.APIVersion, polar.DefaultVersion),
 		OnCall:     g.metrics.called, OnVersionGone: g.metrics.versionGone,
 		OnSync: g.metrics.synced, OnGlance: g.metrics.drifted, OnProgress: g.metrics.syncing,
@@ -416,7 +429,7 @@ func (g *Gateway) coreConfig() (gateway.Config, error) {
 		return gateway.Config{}, err
 	}
 	steps := []func(*gateway.Config) error{
-		g.checkWords, g.resolveServer, g.resolveToken, g.resolveWebhookSecrets, g.resolvePlans,
+		g.checkWords, g.resolveServer, g.resolveToken, g.resolveWebhookSecrets, g.resolvePlans, g.resolveNotify,
 	}
 	for _, step := range steps {
 		if err := step(&c); err != nil {
@@ -435,6 +448,9 @@ var (
 
 func (g *Gateway) checkWords(c *gateway.Config) error {
 	if err := checkMemory(g.Memory); err != nil {
+		return err
+	}
+	if err := checkAudit(g.auditTime()); err != nil {
 		return err
 	}
 	if err := checkAPIVersion(orDefault(g.APIVersion, polar.DefaultVersion)); err != nil {
@@ -479,6 +495,26 @@ const (
 func checkMemory(n int) error {
 	if n != 0 && (n < minMemory || n > maxMemory) {
 		return fmt.Errorf("memory: %d: it is a number of accounts, from %d to %d", n, minMemory, maxMemory)
+	}
+	return nil
+}
+
+// How long changes are kept.
+const (
+	defaultAudit = 30 * 24 * time.Hour
+	maxAudit     = 10 * 365 * 24 * time.Hour
+)
+
+func (g *Gateway) auditTime() time.Duration {
+	if g.Audit == nil {
+		return defaultAudit
+	}
+	return time.Duration(*g.Audit)
+}
+
+func checkAudit(d time.Duration) error {
+	if d != 0 && (d < time.Hour || d > maxAudit) {
+		return fmt.Errorf("audit: %v: it is off, or a duration like 30d, of an hour at least and 10 years at most", d)
 	}
 	return nil
 }

@@ -299,7 +299,7 @@ func (g *Gate) judge(w http.ResponseWriter, r *http.Request) (open bool, gated *
 		return false, nil, errNoGateway
 	}
 	if err := v.identify(r); err != nil {
-		return g.turnAway(w, r, v, g.refuseStranger(v, d, err))
+		return g.turnAway(w, r, v, g.refuseStranger(r, v, d, err))
 	}
 	decision := v.decide(d.requirement)
 	if !decision.Allowed || decision.Reason == entitlement.ReasonBenefit {
@@ -421,12 +421,13 @@ func (g *Gate) turnAway(w http.ResponseWriter, r *http.Request, v *visit, p *pro
 	return true, nil, nil
 }
 
-func (g *Gate) refuseStranger(v *visit, d demand, err error) *problem {
+func (g *Gate) refuseStranger(r *http.Request, v *visit, d demand, err error) *problem {
 	p := loginRefusal(err)
 	p.Plans = d.plans
 	if g.DryRun {
 		return p
 	}
+	v.gateway.core.Refused(gateway.Refusal{RequestID: requestID(r), Plans: d.plans, Code: p.Code})
 	v.gateway.metrics.decided(false, entitlement.Reason(p.Code))
 	if !errors.Is(err, identity.ErrMissing) {
 		v.gateway.logger.Info("refused", zap.String("reason", p.Code), zap.NamedError("why", err))
@@ -441,7 +442,11 @@ func (g *Gate) refuseUser(r *http.Request, v *visit, d demand) *problem {
 	}
 	v.expose(r, false)
 	p := refusalOf(v.decision, d.plans)
-	v.refused = p
+	if v.refused = p; !g.DryRun {
+		v.gateway.core.Refused(gateway.Refusal{
+			RequestID: requestID(r), User: v.identity.User, Payer: v.identity.Customer, Plans: d.plans, Code: p.Code, Decision: *v.decision,
+		})
+	}
 	v.guide(r, d.plans, p)
 	return p
 }

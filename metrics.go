@@ -98,6 +98,11 @@ var (
 	}, []string{"gateway", "result"})
 )
 
+var notificationsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "caddy_polar_notifications_total",
+	Help: "Messages of notify to the app, by result: delivered, or failed and to be tried again.",
+}, []string{"gateway", "result"})
+
 func registerMetrics(registry *prometheus.Registry) error {
 	if registry == nil {
 		return nil
@@ -105,7 +110,7 @@ func registerMetrics(registry *prometheus.Registry) error {
 	for _, c := range []prometheus.Collector{
 		decisionsTotal, webhooksTotal, webhookAgeSeconds, apiRequestsTotal, apiVersionGone,
 		syncSeconds, syncObjects, syncLastSuccess, driftTotal, endpointProblem,
-		planWithoutProduct, streamsEndedTotal, unconfirmedTotal, dryRunTotal, tokensTotal, jwksFetchesTotal,
+		planWithoutProduct, streamsEndedTotal, unconfirmedTotal, dryRunTotal, tokensTotal, jwksFetchesTotal, notificationsTotal,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
@@ -191,6 +196,12 @@ func (m *gatewayMetrics) versionGone() {
 // fetchedKeys counts a fetch of the keys of an issuer.
 func (m *gatewayMetrics) fetchedKeys(r jwks.Result) {
 	jwksFetchesTotal.WithLabelValues(m.gateway, string(r)).Inc()
+}
+
+// notified counts messages to the app.
+func (m *gatewayMetrics) notified(arrived, failed int) {
+	notificationsTotal.WithLabelValues(m.gateway, "delivered").Add(float64(arrived))
+	notificationsTotal.WithLabelValues(m.gateway, "failed").Add(float64(failed))
 }
 
 // syncing tells how far a sync has got.

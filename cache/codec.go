@@ -43,7 +43,11 @@ func sameContent[T any](fields func(*codec, *T), v, w T) bool {
 
 func decode[T any](fields func(*codec, *T), b []byte) (T, error) {
 	var v T
-	c := codec{buf: b, reading: true}
+	_, rest, err := cutOrigin(b)
+	if err != nil {
+		return v, err
+	}
+	c := codec{buf: rest, reading: true}
 	fields(&c, &v)
 	return v, c.err
 }
@@ -137,6 +141,23 @@ func (c *codec) count(n *int) {
 		return
 	}
 	*n = int(v)
+}
+
+// number keeps a number of any size.
+func (c *codec) number(n *uint64) {
+	if !c.reading {
+		c.buf = binary.AppendUvarint(c.buf, *n)
+		return
+	}
+	*n = c.uvarint()
+}
+
+// source keeps where a fact comes from.
+func (c *codec) source(s *Source) {
+	n := uint64(s.Kind)
+	c.number(&n)
+	s.Kind = SourceKind(n)
+	c.string(&s.ID)
 }
 
 func (c *codec) uvarint() uint64 {

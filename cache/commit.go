@@ -232,6 +232,51 @@ func (s *Store) Checkout(id string) (Checkout, error) {
 	return c, nil
 }
 
+// Subscription is one that is held, empty if it is not.
+func (s *Store) Subscription(id string) (v entitlement.Subscription, err error) {
+	err = s.read(func(tx *bolt.Tx) (err error) {
+		v, _, err = get(tx, bucketSubscriptions, id, subscriptionFields)
+		return err
+	})
+	return v, err
+}
+
+// SubscriptionUser is whose a subscription is, empty if nobody's yet, or if it is
+// not held.
+func (s *Store) SubscriptionUser(id string) (user string, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		v, held, err := get(tx, bucketSubscriptions, id, subscriptionFields)
+		if err != nil || !held {
+			return err
+		}
+		user, err = subscriptionOwner(tx, &v)
+		return err
+	})
+	return user, err
+}
+
+// Notes are all notes whose keys begin so, but for that which is just so.
+func (s *Store) Notes(prefix string) (notes map[string][]byte, err error) {
+	notes = make(map[string][]byte)
+	err = s.read(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketNotes)
+		if b == nil {
+			return errUnclaimed // a file from before there were notes
+		}
+		c := b.Cursor()
+		for key, value := c.Seek([]byte(prefix)); bytes.HasPrefix(key, []byte(prefix)); key, value = c.Next() {
+			if _, seen := notes[string(key)]; seen {
+				return fmt.Errorf("%w: the notes go round", ErrCorrupt) // or it would never end
+			}
+			if len(key) > len(prefix) {
+				notes[string(key)] = bytes.Clone(value)
+			}
+		}
+		return nil
+	})
+	return notes, err
+}
+
 // Note is what was noted last under a key, nil if nothing was.
 func (s *Store) Note(key string) (note []byte, err error) {
 	err = s.read(func(tx *bolt.Tx) error {

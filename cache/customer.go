@@ -32,7 +32,7 @@ func (f *fold) putCustomer(old, c *entitlement.Customer) error {
 				return err
 			}
 		}
-		return f.put(f.tx.Bucket(bucketCustomers), []byte(c.ID), encode(customerFields, *c))
+		return keep(f, kindCustomer, c.ID, customerFields, customerDiff, old, c)
 	})
 	if err != nil || c.DeletedAt.Equal(old.DeletedAt) {
 		return err

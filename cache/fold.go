@@ -45,6 +45,18 @@ type Facts struct {
 	Sweep   bool
 	Expired time.Time
 
+	// Source is where the facts come from, and At when, by Polar's clock. Audit is
+	// how long the journal tells of what they change. Zero: it does not, and what
+	// stands in it goes.
+	Source Source
+	At     time.Time
+	Audit  time.Duration
+	// Filling says that the store is being filled: what is missing is no change.
+	Filling bool
+	// Unread is the first entry of the journal that has to stay, however old it
+	// is. Zero: none has to.
+	Unread uint64
+
 	// Changes, if set, gets the subscriptions that are new, or other than they
 	// were. Look at it only if Apply succeeds.
 	Changes *[]SubscriptionChange
@@ -110,13 +122,18 @@ type fold struct {
 	changes []SubscriptionChange
 	sweep   bool // the facts at hand are a sync's
 	expired time.Time
-	removed int // records taken away
+	source  Source
+	at      time.Time
+	audited bool // the journal tells of what changes
+	filling bool // and not of what is missing
+	removed int  // records taken away
 }
 
 func (f *fold) facts(in *Facts) (Applied, error) {
 	var out Applied
 	f.changes = nil
 	f.sweep, f.expired = in.Sweep, in.Expired.Add(-keepEnded)
+	f.source, f.at, f.audited, f.filling = in.Source, in.At, in.Audit > 0 && !in.At.IsZero(), in.Filling
 	if in.Organization != "" {
 		meta := f.tx.Bucket(bucketMeta)
 		switch known := string(meta.Get(keyOrganization)); known {
@@ -154,6 +171,9 @@ func (f *fold) facts(in *Facts) (Applied, error) {
 	}
 	if in.Changes != nil {
 		*in.Changes = f.changes
+	}
+	if f.dirty && !in.At.IsZero() {
+		return out, f.trim(in.At.Add(-in.Audit), in.Unread)
 	}
 	return out, nil
 }

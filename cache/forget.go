@@ -177,10 +177,13 @@ func (f *fold) forgetCustomer(user, id string) error {
 		key, _ := f.tx.Bucket(bucketByCustomer).Cursor().Seek(prefix)
 		linked := f.tx.Bucket(bucketLinks).Get([]byte(id)) != nil
 		if !linked && !bytes.HasPrefix(key, prefix) {
-			return f.remove(bucketCustomers, id)
+			return f.removeObject(kindCustomer, id)
 		}
 		c.ExternalID = ""
-		return f.put(f.tx.Bucket(bucketCustomers), []byte(id), encode(customerFields, c))
+		if err := f.forgetHistory(kindCustomer, id); err != nil {
+			return err
+		}
+		return rewrite(f, kindCustomer, id, customerFields, c)
 	})
 }
 
@@ -235,7 +238,7 @@ func (f *fold) blankSubscription(user, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.put(f.tx.Bucket(bucketSubscriptions), []byte(id), encode(subscriptionFields, s)); err != nil {
+	if err := rewrite(f, kindSubscription, id, subscriptionFields, s); err != nil {
 		return err
 	}
 	if err := f.reassignChildren(id); err != nil {
@@ -259,7 +262,7 @@ func (f *fold) blankOrder(user, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.put(f.tx.Bucket(bucketOrders), []byte(id), encode(orderFields, o)); err != nil {
+	if err := rewrite(f, kindOrder, id, orderFields, o); err != nil {
 		return err
 	}
 	if err := f.reassignChildren(id); err != nil {

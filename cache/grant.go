@@ -26,7 +26,7 @@ func (f *fold) putGrant(old, g *entitlement.Grant) error {
 	if err != nil {
 		return err
 	}
-	if err := f.put(f.tx.Bucket(bucketGrants), []byte(g.ID), encode(grantFields, *g)); err != nil {
+	if err := keep(f, kindGrant, g.ID, grantFields, grantDiff, old, g); err != nil {
 		return err
 	}
 	if err := f.reindex(bucketByMember, kindGrant, g.ID, memberOf(old), memberOf(g)); err != nil {
@@ -101,7 +101,7 @@ func (f *fold) refund(r *entitlement.Refund) (verdict, error) {
 	if !v.isNews() {
 		return v, nil
 	}
-	if err := f.put(f.tx.Bucket(bucketRefunds), []byte(r.ID), encode(refundFields, *r)); err != nil {
+	if err := keep(f, kindRefund, r.ID, refundFields, refundDiff, &old, r); err != nil {
 		return stale, err
 	}
 	subscription := r.SubscriptionID

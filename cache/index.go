@@ -33,7 +33,7 @@ var (
 var objectBuckets = [][]byte{
 	bucketCustomers, bucketSubscriptions, bucketOrders, bucketGrants, bucketRefunds,
 	bucketCheckouts, bucketLinks, bucketPasses, bucketNotes, bucketByUser, bucketByCustomer, bucketByParent,
-	bucketEmails, bucketByEmail, bucketEmailLinks, bucketMembers, bucketSeats, bucketByMember,
+	bucketEmails, bucketByEmail, bucketEmailLinks, bucketMembers, bucketSeats, bucketByMember, bucketJournal,
 }
 
 // kind is the kind of an object inside an index key.

@@ -56,7 +56,7 @@ func (f *fold) subscription(in *entitlement.Subscription) (verdict, error) {
 			return stale, err
 		}
 	}
-	if err := f.put(f.tx.Bucket(bucketSubscriptions), []byte(s.ID), encode(subscriptionFields, *s)); err != nil {
+	if err := keep(f, kindSubscription, s.ID, subscriptionFields, subscriptionDiff, &old, s); err != nil {
 		return stale, err
 	}
 	if err := f.adopt(held, s.ID); err != nil {
@@ -106,7 +106,7 @@ func (f *fold) order(in *entitlement.Order) (verdict, error) {
 	if o.SubscriptionID != "" {
 		is.user = ""
 	}
-	if err := f.put(f.tx.Bucket(bucketOrders), []byte(o.ID), encode(orderFields, *o)); err != nil {
+	if err := keep(f, kindOrder, o.ID, orderFields, orderDiff, &old, o); err != nil {
 		return stale, err
 	}
 	if err := f.adopt(held, o.ID); err != nil {

@@ -129,7 +129,7 @@ func (f *fold) dropRefund(r *entitlement.Refund) error {
 	if err := f.unindex(bucketByParent, kindRefund, r.ID, subscription, r.OrderID); err != nil {
 		return err
 	}
-	return f.remove(bucketRefunds, r.ID)
+	return f.removeObject(kindRefund, r.ID)
 }
 
 func (f *fold) dropGrant(g *entitlement.Grant) error {
@@ -152,7 +152,7 @@ func (f *fold) dropGrant(g *entitlement.Grant) error {
 	if err := f.underCustomer(kindGrant, g.ID, buyerOf(g), ""); err != nil {
 		return err
 	}
-	return f.remove(bucketGrants, g.ID)
+	return f.removeObject(kindGrant, g.ID)
 }
 
 func (f *fold) dropOrder(o *entitlement.Order) error {
@@ -168,7 +168,7 @@ func (f *fold) dropOrder(o *entitlement.Order) error {
 	if err := f.underCustomer(kindOrder, o.ID, o.CustomerID, ""); err != nil {
 		return err
 	}
-	return f.remove(bucketOrders, o.ID)
+	return f.removeObject(kindOrder, o.ID)
 }
 
 func (f *fold) dropSubscription(s *entitlement.Subscription) error {
@@ -182,7 +182,7 @@ func (f *fold) dropSubscription(s *entitlement.Subscription) error {
 	if err := f.underCustomer(kindSubscription, s.ID, s.CustomerID, ""); err != nil {
 		return err
 	}
-	return f.remove(bucketSubscriptions, s.ID)
+	return f.removeObject(kindSubscription, s.ID)
 }
 
 func (f *fold) unindex(bucket []byte, k kind, id string, holders ...string) error {

@@ -146,7 +146,7 @@ func (f *fold) putMember(old, next *entitlement.Member) error {
 		if err := f.underCustomer(kindMember, next.ID, old.CustomerID, next.CustomerID); err != nil {
 			return err
 		}
-		return f.put(f.tx.Bucket(bucketMembers), []byte(next.ID), encode(memberFields, *next))
+		return keep(f, kindMember, next.ID, memberFields, memberDiff, old, next)
 	})
 }
 
@@ -240,7 +240,7 @@ func (f *fold) putSeat(old, next *entitlement.Seat) error {
 	if err != nil {
 		return err
 	}
-	if err := f.put(f.tx.Bucket(bucketSeats), []byte(next.ID), encode(seatFields, *next)); err != nil {
+	if err := keep(f, kindSeat, next.ID, seatFields, seatDiff, old, next); err != nil {
 		return err
 	}
 	if err := f.reindex(bucketByMember, kindSeat, next.ID, old.MemberID, next.MemberID); err != nil {
@@ -355,7 +355,7 @@ func (f *fold) dropSeat(s *entitlement.Seat) error {
 	if err := f.unindex(bucketByParent, kindSeat, s.ID, s.SubscriptionID, s.OrderID); err != nil {
 		return err
 	}
-	return f.remove(bucketSeats, s.ID)
+	return f.removeObject(kindSeat, s.ID)
 }
 
 // forgetMember removes what is known of a member, whose seats are nobody's then.
@@ -372,7 +372,10 @@ func (f *fold) forgetMember(user, id string) error {
 	case whose != user:
 		m.ExternalID = ""
 		f.touch(whose)
-		return f.put(f.tx.Bucket(bucketMembers), []byte(id), encode(memberFields, m))
+		if err := f.forgetHistory(kindMember, id); err != nil {
+			return err
+		}
+		return rewrite(f, kindMember, id, memberFields, m)
 	}
 	return f.membership(id, func() error {
 		if err := f.dropEmail(kindMember, id); err != nil {
@@ -386,6 +389,6 @@ func (f *fold) forgetMember(user, id string) error {
 		if err := f.unindex(bucketByCustomer, kindMember, id, m.CustomerID); err != nil {
 			return err
 		}
-		return f.remove(bucketMembers, id)
+		return f.removeObject(kindMember, id)
 	})
 }

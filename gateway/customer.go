@@ -294,7 +294,7 @@ func (g *Gateway) checkCustomer(ctx context.Context, user, id string) error {
 			facts.Customers = append(facts.Customers, gone)
 		}
 	}
-	_, err = g.store.Apply(ctx, facts)
+	_, err = g.write(ctx, facts)
 	return err
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"time"
 
+	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -18,6 +19,8 @@ type Explanation struct {
 	// EmailTaken is a customer with the user's verified e-mail that is another
 	// user's, empty if none is known: e-mails are not kept.
 	EmailTaken string
+	// Told is where the facts come from.
+	Told map[cache.Object]cache.Told
 }
 
 // Explain decides as a gate does that demands one of the plans, or any if none
@@ -39,7 +42,11 @@ func (g *Gateway) Explain(user string, at time.Time, plans ...string) (Explanati
 	if err != nil {
 		return Explanation{}, err
 	}
-	e := Explanation{User: user, Known: account.Known(), At: at, EmailTaken: g.contested.of(user)}
+	told, err := g.store.Told(heldObjects(account), 0)
+	if err != nil {
+		return Explanation{}, err
+	}
+	e := Explanation{Told: told, User: user, Known: account.Known(), At: at, EmailTaken: g.contested.of(user)}
 	if at.IsZero() {
 		e.At = g.Now()
 	}

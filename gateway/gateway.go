@@ -40,6 +40,9 @@ type Config struct {
 	// Memory is how many accounts the store holds in memory. Default:
 	// cache.DefaultMemory.
 	Memory int
+	// Audit is how long it is kept what has changed, and by which webhook or read.
+	// Zero: nothing of that is kept.
+	Audit  time.Duration
 	Logger *zap.Logger
 	// Limiter is shared by all gateways with the same access token.
 	Limiter *polar.Limiter
@@ -62,6 +65,10 @@ type Config struct {
 	// OnDeadPlans is told which plans have only products that Polar does not
 	// know, when that has changed.
 	OnDeadPlans func(plans []string)
+	// Notify posts what changes of subscriptions to the app. Nil: nothing does.
+	// OnNotified is told how many messages have arrived and how many have not.
+	Notify     Sender
+	OnNotified func(arrived, failed int)
 	// Now is this machine's clock, time.Now if nil.
 	Now func() time.Time
 	// Sleep waits between two questions to Polar. Default: a timer.
@@ -85,7 +92,11 @@ type Gateway struct {
 	owner  cache.Owner
 	store  *cache.Store
 	memory int // accounts to be held in it
-	plans  []entitlement.Plan
+	audit  time.Duration
+	// notifier tells the app, nil if nobody is told.
+	notifier   *notifier
+	onNotified func(arrived, failed int)
+	plans      []entitlement.Plan
 	// plansDigest stands for the plans.
 	plansDigest [8]byte
 	rules       atomic.Pointer[entitlement.Rules] // replaced when a sync confirms
@@ -114,9 +125,10 @@ type Gateway struct {
 	lookUps    lookUps  // of users
 	clockAsked pace     // Polar's, for webhooks
 
-	unconfirmed tellings // of answers
-	breaker     breaker  // of work that nobody waits for
-	heard       heard    // from Polar
+	unconfirmed tellings  // of answers
+	refusals    *refusals // shared with the configurations before
+	breaker     breaker   // of work that nobody waits for
+	heard       heard     // from Polar
 
 	syncing          Syncing
 	sync             syncer
@@ -153,6 +165,8 @@ func New(c Config) (*Gateway, error) {
 		},
 		store:        c.Store,
 		memory:       cmp.Or(c.Memory, cache.DefaultMemory),
+		audit:        c.Audit,
+		onNotified:   c.OnNotified,
 		plans:        c.Plans,
 		plansDigest:  digestPlans(c.Plans),
 		sales:        c.Sales,
@@ -176,6 +190,7 @@ func New(c Config) (*Gateway, error) {
 		clockAsked:   pace{most: 1, span: time.Minute},
 		returns:      arrivals{pace: pace{most: arrivalsPerMinute, span: time.Minute}},
 	}
+	g.refusals = g.rememberedRefusals()
 	g.life, g.end = context.WithCancel(context.Background())
 	g.rules.Store(&entitlement.Rules{Plans: c.Plans, CanConfirm: c.AccessToken != ""})
 	if g.sleep = c.Sleep; g.sleep == nil {
@@ -188,6 +203,9 @@ func New(c Config) (*Gateway, error) {
 	g.syncing.Budget = cmp.Or(g.syncing.Budget, DefaultSyncBudget)
 	if g.logger == nil {
 		g.logger = zap.NewNop()
+	}
+	if c.Notify != nil {
+		g.notifier = &notifier{sender: c.Notify, wake: make(chan struct{}, 1)}
 	}
 	if len(c.WebhookSecrets) > 0 {
 		v, err := polar.NewWebhookVerifier(c.WebhookSecrets...)
@@ -223,6 +241,9 @@ func (g *Gateway) Start() error {
 	g.working.Go(func() { g.forgetEmails(ctx) })
 	if g.onNews != nil {
 		g.working.Go(func() { g.tellNews(ctx) })
+	}
+	if g.notifier != nil {
+		g.working.Go(func() { g.notify(ctx) })
 	}
 	if g.client == nil || g.syncing.Off {
 		return nil

@@ -21,14 +21,17 @@ const maxNews = 1024
 // write makes facts durable and in force, and then lets those be told who want
 // to know. What fills an empty store is no news.
 func (g *Gateway) write(ctx context.Context, facts *cache.Facts) (cache.Applied, error) {
-	if g.onNews == nil || facts.Sweep && g.filling() {
-		return g.store.Apply(ctx, facts)
-	}
+	g.stamp(facts)
 	var changes []cache.SubscriptionChange
-	facts.Changes = &changes
+	if g.onNews != nil && !facts.Filling {
+		facts.Changes = &changes
+	}
 	applied, err := g.store.Apply(ctx, facts)
 	if err != nil {
 		return applied, err
+	}
+	if g.notifier != nil && applied.New > 0 {
+		g.notifier.changed()
 	}
 	for _, change := range changes {
 		select {
@@ -39,6 +42,22 @@ func (g *Gateway) write(ctx context.Context, facts *cache.Facts) (cache.Applied,
 		}
 	}
 	return applied, nil
+}
+
+// stamp says of facts where they come from, and for how long the journal tells of
+// them.
+func (g *Gateway) stamp(facts *cache.Facts) {
+	facts.At, facts.Audit, facts.Filling = g.Now(), g.journalFor(), facts.Sweep && g.filling()
+	if g.notifier != nil {
+		facts.Unread = g.notifier.unread()
+	}
+	switch {
+	case facts.Source != cache.Source{}:
+	case facts.Sweep:
+		facts.Source.Kind = cache.SourceSync
+	default:
+		facts.Source.Kind = cache.SourceRead
+	}
 }
 
 // tellNews tells until the context ends. Who listens holds up nobody else.

@@ -52,6 +52,8 @@ type Status struct {
 	TakesWebhooks bool
 	Webhooks      map[string]time.Time
 	Endpoint      EndpointHealth
+
+	Notify *NotifyStatus // nil: the app is not told
 }
 
 // PlanStatus is one plan of a gateway.
@@ -81,7 +83,7 @@ func (g *Gateway) Status() Status {
 	s := Status{
 		Name: g.name, Server: g.owner.Server, StorePath: g.store.Path(), Sync: g.syncStatus(),
 		CanAsk: g.client != nil, VersionGone: g.heard.versionGone.Load(), TakesWebhooks: g.verifier != nil,
-		Reachable: g.client != nil && !g.breaker.open(), Endpoint: g.Endpoint(),
+		Reachable: g.client != nil && !g.breaker.open(), Endpoint: g.Endpoint(), Notify: g.notifyStatus(),
 	}
 	for i := range g.plans {
 		p := &g.plans[i]

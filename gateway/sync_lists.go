@@ -429,7 +429,7 @@ func (g *Gateway) gone(ctx context.Context, run *syncRun, err error, v entitleme
 	if run.Began.Sub(v.AsOf) < replicaLag {
 		return nil
 	}
-	facts := &cache.Facts{}
+	facts := &cache.Facts{Source: cache.Source{Kind: cache.SourceSync}}
 	closing(facts, entitlement.Version{Row: v.Row, AsOf: run.Began})
 	run.report.Extra++
 	_, err = g.write(ctx, facts)

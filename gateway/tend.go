@@ -214,6 +214,9 @@ func (g *Gateway) Forget(ctx context.Context, user string) (removed int, err err
 	if removed, err = g.store.Forget(ctx, user); err != nil {
 		return 0, err
 	}
+	if err := g.forgetNotifications(ctx, user); err != nil {
+		return 0, err
+	}
 	g.contested.clear(user)
 	g.logger.Info("user forgotten", zap.String("user_hash", g.HashUser(user)), zap.Int("records", removed))
 	return removed, nil
@@ -223,6 +226,8 @@ func (g *Gateway) Forget(ctx context.Context, user string) (removed int, err err
 type Holding struct {
 	*entitlement.Account
 	Links []string // customers that the operator has linked
+	// History is what has changed of it lately, the latest first.
+	History []cache.Entry
 }
 
 // Show is all that is held about a user.
@@ -235,7 +240,11 @@ func (g *Gateway) Show(user string) (Holding, error) {
 		return Holding{}, err
 	}
 	links, err := g.store.Links(user)
-	return Holding{Account: account, Links: links}, err
+	if err != nil {
+		return Holding{}, err
+	}
+	told, err := g.store.Told(heldObjects(account), historyOfObject)
+	return Holding{Account: account, Links: links, History: g.history(told)}, err
 }
 
 // SyncNow is Sync for somebody who waits, one for all who ask meanwhile. It goes

@@ -98,7 +98,7 @@ func (g *Gateway) TakeWebhook(ctx context.Context, d polar.Delivery, body []byte
 		receipt.Result = ResultIgnored
 		return receipt, nil
 	}
-	facts := &cache.Facts{}
+	facts := &cache.Facts{Source: cache.Source{Kind: cache.SourceWebhook, ID: bounded(d.ID)}}
 	r := g.newReader(keys, event.Timestamp, facts)
 	if event.Timestamp.After(r.latest) {
 		return g.undecodable(d, receipt, fmt.Errorf("%w: timestamp is out of range", errMalformed)), nil

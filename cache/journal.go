@@ -1,0 +1,271 @@
+package cache
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// bucketJournal has what has changed, in order: number → entry. New entries come
+// to the end, so that they share pages and cost little; those of one object are
+// chained, from the record of the object backwards.
+var bucketJournal = []byte("journal")
+
+// Entry is one change of one object.
+type Entry struct {
+	Number  uint64    // of entries, in order
+	At      time.Time // when it was written, by Polar's clock
+	Source  Source
+	Kind    string // subscription, order, grant, refund, customer, member or seat
+	ID      string
+	New     bool // it was not held before
+	Changes []Change
+
+	before uint64 // the entry of the same object before this one, zero if there is none
+}
+
+// Change is one field that is other than it was. An empty text is a field that says
+// nothing.
+type Change struct {
+	Field         string
+	Before, After string
+}
+
+// diff collects what is other in two states of an object.
+type diff struct{ changes []Change }
+
+func (d *diff) text(field, before, after string) {
+	if before != after {
+		d.changes = append(d.changes, Change{field, before, after})
+	}
+}
+
+func (d *diff) time(field string, before, after time.Time) {
+	if !before.Equal(after) {
+		d.text(field, timeText(before), timeText(after))
+	}
+}
+
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func (d *diff) bool(field string, before, after bool) {
+	if before != after {
+		d.text(field, fmt.Sprint(before), fmt.Sprint(after))
+	}
+}
+
+func (d *diff) count(field string, before, after int) {
+	if before != after {
+		d.text(field, fmt.Sprint(before), fmt.Sprint(after))
+	}
+}
+
+func entryFields(c *codec, e *Entry) {
+	c.time(&e.At)
+	c.number(&e.before)
+	c.source(&e.Source)
+	for _, s := range []*string{&e.Kind, &e.ID} {
+		c.string(s)
+	}
+	c.bool(&e.New)
+	n := len(e.Changes)
+	c.count(&n)
+	if c.reading && n > 0 {
+		if n > len(c.buf) {
+			c.fail()
+			return
+		}
+		e.Changes = make([]Change, n)
+	}
+	for i := range e.Changes {
+		for _, s := range []*string{&e.Changes[i].Field, &e.Changes[i].Before, &e.Changes[i].After} {
+			c.string(s)
+		}
+	}
+}
+
+func entryKey(number uint64) []byte { return binary.BigEndian.AppendUint64(nil, number) }
+
+// enter writes an entry at the end of the journal, and gives its number.
+func (f *fold) enter(e *Entry) (uint64, error) {
+	b := f.tx.Bucket(bucketJournal)
+	b.FillPercent = 0.95 // nothing comes in between
+	number, err := b.NextSequence()
+	if err != nil {
+		return 0, err
+	}
+	return number, f.put(b, entryKey(number), encode(entryFields, *e))
+}
+
+// Object names one that is held, as an Entry does.
+type Object struct{ Kind, ID string }
+
+// Told is what is known of how an object came to be as it is.
+type Told struct {
+	Source  Source  // of the state that is held
+	History []Entry // the latest first; what is older than the journal is gone
+}
+
+// Told says of some objects where their states come from, and of each no more than
+// so many changes. What is not held is left out.
+func (s *Store) Told(objects []Object, changes int) (map[Object]Told, error) {
+	out := make(map[Object]Told, len(objects))
+	err := s.read(func(tx *bolt.Tx) error {
+		journal := tx.Bucket(bucketJournal)
+		for _, object := range objects {
+			k, known := kindNamed(object.Kind)
+			if !known {
+				continue
+			}
+			raw := tx.Bucket(bucketOf(k)).Get([]byte(object.ID))
+			if raw == nil {
+				continue
+			}
+			o, _, err := cutOrigin(raw)
+			if err != nil {
+				return err
+			}
+			told := Told{Source: o.Source}
+			if told.History, err = chain(journal, o.entry, changes); err != nil {
+				return err
+			}
+			out[object] = told
+		}
+		return nil
+	})
+	return out, err
+}
+
+func kindNamed(name string) (kind, bool) {
+	for _, k := range []kind{kindCustomer, kindSubscription, kindOrder, kindGrant, kindRefund, kindMember, kindSeat} {
+		if k.String() == name {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
+// chain reads an object's entries, from the last one back.
+func chain(journal *bolt.Bucket, number uint64, most int) (list []Entry, err error) {
+	for journal != nil && number != 0 && len(list) < most {
+		raw := journal.Get(entryKey(number))
+		if raw == nil {
+			return list, nil // it has expired
+		}
+		e, err := decode(entryFields, raw)
+		if err != nil {
+			return nil, err
+		}
+		if e.before >= number {
+			return nil, fmt.Errorf("%w: the journal goes round", ErrCorrupt)
+		}
+		e.Number = number
+		list = append(list, e)
+		number = e.before
+	}
+	return list, nil
+}
+
+// Journal reads entries in order, from after a number on, at most so many.
+func (s *Store) Journal(after uint64, most int) (list []Entry, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketJournal)
+		if b == nil {
+			return nil
+		}
+		c := b.Cursor()
+		for key, raw := c.Seek(entryKey(after + 1)); len(key) == 8 && len(list) < most; key, raw = c.Next() {
+			e, err := decode(entryFields, raw)
+			if err != nil {
+				return err
+			}
+			e.Number = binary.BigEndian.Uint64(key)
+			if e.Number <= after {
+				return fmt.Errorf("%w: the journal is out of order", ErrCorrupt) // or it would never end
+			}
+			after = e.Number
+			list = append(list, e)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// LastEntry is the number of the journal's last entry, zero if there never was one.
+func (s *Store) LastEntry() (number uint64, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		if b := tx.Bucket(bucketJournal); b != nil {
+			number = b.Sequence()
+		}
+		return nil
+	})
+	return number, err
+}
+
+// trimAtOnce is how many entries go with one webhook at most, so that old ones go
+// faster than new ones come and none of it takes long.
+const trimAtOnce = 4
+
+// trim removes entries from before a moment, the oldest first, if there are any.
+func (f *fold) trim(before time.Time, unread uint64) error {
+	b := f.tx.Bucket(bucketJournal)
+	var due []uint64
+	c := b.Cursor()
+	for key, raw := c.First(); len(key) == 8 && len(due) < trimAtOnce; key, raw = c.Next() {
+		e, err := decode(entryFields, raw)
+		if err != nil {
+			return err
+		}
+		number := binary.BigEndian.Uint64(key)
+		if !e.At.Before(before) || unread != 0 && number >= unread {
+			break
+		}
+		due = append(due, number)
+	}
+	return f.dropEntries(due)
+}
+
+func (f *fold) dropEntries(numbers []uint64) error {
+	b := f.tx.Bucket(bucketJournal)
+	for _, number := range numbers {
+		if err := f.delete(b, entryKey(number)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeObject takes an object away, with what the journal says of it.
+func (f *fold) removeObject(k kind, id string) error {
+	if err := f.forgetHistory(k, id); err != nil {
+		return err
+	}
+	return f.remove(bucketOf(k), id)
+}
+
+// forgetHistory removes what the journal says of an object, which is about to go
+// or to lose its name.
+func (f *fold) forgetHistory(k kind, id string) error {
+	o, err := originOf(f.tx, k, id)
+	if err != nil || o.entry == 0 {
+		return err
+	}
+	list, err := chain(f.tx.Bucket(bucketJournal), o.entry, int(^uint(0)>>1))
+	if err != nil {
+		return err
+	}
+	numbers := make([]uint64, len(list))
+	for i := range list {
+		numbers[i] = list[i].Number
+	}
+	slices.Sort(numbers)
+	return f.dropEntries(numbers)
+}

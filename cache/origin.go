@@ -1,0 +1,143 @@
+package cache
+
+import (
+	"bytes"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// SourceKind is by which way a fact came.
+type SourceKind byte
+
+// The ways. They stand in files: new ones go to the end.
+const (
+	SourceUnknown SourceKind = iota // of a file from before this was kept
+	SourceWebhook                   // a webhook of Polar's, which has an id
+	SourceSync                      // a sync
+	SourceRead                      // read from Polar for somebody who waited
+)
+
+// Source is where a fact comes from.
+type Source struct {
+	Kind SourceKind
+	ID   string // the webhook's
+}
+
+// origin is what is kept with an object besides its state: where that comes from,
+// and the last entry of the journal that tells of the object, or zero.
+type origin struct {
+	Source
+	entry uint64
+}
+
+// originFollows begins a record that has an origin: neither a moment nor a string,
+// by which all others begin, is ever written like that.
+var originFollows = []byte{0x80, 0x80, 0}
+
+func originFields(c *codec, o *origin) {
+	c.source(&o.Source)
+	c.number(&o.entry)
+}
+
+// record is an object as it is written, with its origin.
+func record[T any](o origin, fields func(*codec, *T), v T) []byte {
+	c := codec{buf: append(make([]byte, 0, 320), originFollows...)}
+	originFields(&c, &o)
+	fields(&c, &v)
+	return c.buf
+}
+
+// cutOrigin takes the origin off a record that has one.
+func cutOrigin(raw []byte) (o origin, rest []byte, err error) {
+	rest, ok := bytes.CutPrefix(raw, originFollows)
+	if !ok {
+		return origin{}, raw, nil
+	}
+	c := codec{buf: rest, reading: true}
+	originFields(&c, &o)
+	return o, c.buf, c.err
+}
+
+// keep writes a new state of an object, with where it comes from, and tells the
+// journal what is other than it was.
+func keep[T any](f *fold, k kind, id string, fields func(*codec, *T), differ func(*diff, *T, *T), old, next *T) error {
+	b := f.tx.Bucket(bucketOf(k))
+	raw := b.Get([]byte(id))
+	was, _, err := cutOrigin(raw)
+	if err != nil {
+		return err
+	}
+	is := origin{f.source, was.entry}
+	if f.audited && (raw != nil || !f.filling) {
+		d := diff{}
+		differ(&d, old, next)
+		if raw == nil || len(d.changes) > 0 {
+			is.entry, err = f.enter(&Entry{
+				At: f.at, Source: f.source, Kind: k.String(), ID: id, New: raw == nil, Changes: d.changes, before: was.entry,
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return f.put(b, []byte(id), record(is, fields, *next))
+}
+
+// rewrite writes an object of which Polar has told nothing new.
+func rewrite[T any](f *fold, k kind, id string, fields func(*codec, *T), v T) error {
+	o, err := originOf(f.tx, k, id)
+	if err != nil {
+		return err
+	}
+	return f.put(f.tx.Bucket(bucketOf(k)), []byte(id), record(o, fields, v))
+}
+
+// bucketOf is where the objects of a kind are, by id.
+func bucketOf(k kind) []byte {
+	switch k {
+	case kindCustomer:
+		return bucketCustomers
+	case kindSubscription:
+		return bucketSubscriptions
+	case kindOrder:
+		return bucketOrders
+	case kindGrant:
+		return bucketGrants
+	case kindRefund:
+		return bucketRefunds
+	case kindMember:
+		return bucketMembers
+	case kindSeat:
+		return bucketSeats
+	}
+	return nil
+}
+
+// String is the kind's name.
+func (k kind) String() string {
+	switch k {
+	case kindCustomer:
+		return "customer"
+	case kindSubscription:
+		return "subscription"
+	case kindOrder:
+		return "order"
+	case kindGrant:
+		return "grant"
+	case kindRefund:
+		return "refund"
+	case kindMember:
+		return "member"
+	case kindSeat:
+		return "seat"
+	case kindCheckout:
+		return "checkout"
+	}
+	return "unknown"
+}
+
+// originOf is that of an object, empty if it is not held.
+func originOf(tx *bolt.Tx, k kind, id string) (origin, error) {
+	o, _, err := cutOrigin(tx.Bucket(bucketOf(k)).Get([]byte(id)))
+	return o, err
+}
