@@ -222,8 +222,9 @@ func drawSeat(t *rapid.T, n int) *Facts {
 
 func drawMembersGrant(t *rapid.T, n int) *Facts {
 	subscription, order := drawParent(t)
-	id := "gm-" + subscription + order
-	f := memberGranted(n, id, "c", subscription, order, rapid.SampledFrom([]string{"m1", "m2", "m3"}).Draw(t, "member"))
+	member := rapid.SampledFrom([]string{"m1", "m2", "m3"}).Draw(t, "member")
+	customer := map[string]string{"m1": "c", "m2": "c", "m3": "c1"}[member] // a grant is of its member's customer
+	f := memberGranted(n, "gm-"+customer+subscription+order, customer, subscription, order, member)
 	f.Grants[0].ForMember = rapid.IntRange(0, 3).Draw(t, "the buyer's") > 0
 	return f
 }
