@@ -38,6 +38,9 @@ API, and this gateway between them, all on this machine only. In the browser
 you sign in as one of three people, are refused, buy, and are let in; a panel
 moves the clock, fails payments, loses webhooks, and shows each decision with
 its reason. Ctrl-C ends it and leaves nothing behind.`,
+		Example: `  caddy polar demo
+  caddy polar demo --listen localhost:9000
+  caddy polar demo --print-config > Caddyfile`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			host, port, err := parseDemoListen(listen)

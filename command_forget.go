@@ -15,7 +15,8 @@ func forgetCommand() *cobra.Command {
 		Long: `
 Removes purchases, customers, links, passes and checkouts of the user. Polar's next
 word of what it still has comes in as ever, so delete the customer there first.`,
-		Args: cobra.ExactArgs(1),
+		Example: `  caddy polar forget usr_7f3c1a9e`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var v forgottenView
 			if err := o.ask(cmd.Context(), http.MethodDelete, []string{"users", args[0]}, nil, nil, &v); err != nil {

@@ -51,6 +51,8 @@ member of a team can stand: then their seats are the user's, and Polar is not to
 
 A file has lines of user,customer. All are checked first, and nothing is changed if
 one of them is bad.`,
+		Example: `  caddy polar link usr_7f3c1a9e 992fae2a-2a17-4b7a-8d9e-e287cf90131b
+  caddy polar link --from customers.csv --dry-run`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if l.from == "" && len(args) != 2 || l.from != "" && len(args) != 0 {
 				return errors.New("give a user and a customer, or --from <csv>")

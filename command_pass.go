@@ -14,7 +14,9 @@ func passCommand() *cobra.Command {
 	cmd := o.flags(&cobra.Command{
 		Use:   "pass <user> <plan> [--until <time>] [--reason <text>]",
 		Short: "Opens a plan for a user, outside Polar, at once",
-		Args:  cobra.ExactArgs(2),
+		Example: `  caddy polar pass usr_7f3c1a9e pro
+  caddy polar pass usr_7f3c1a9e pro --until 2027-01-31T00:00:00Z --reason press`,
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body["plan"] = args[1]
 			for name, value := range map[string]string{"until": until, "reason": reason} {
@@ -42,9 +44,10 @@ func passCommand() *cobra.Command {
 func revokePassCommand() *cobra.Command {
 	var o operator
 	return o.flags(&cobra.Command{
-		Use:   "revoke-pass <user> <pass>",
-		Short: "Takes a pass back, at once",
-		Args:  cobra.ExactArgs(2),
+		Use:     "revoke-pass <user> <pass>",
+		Short:   "Takes a pass back, at once",
+		Example: `  caddy polar revoke-pass usr_7f3c1a9e pass_xn6l74tjwvsstveypab22mdy72`,
+		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var v revokedView
 			if err := o.ask(cmd.Context(), http.MethodDelete, []string{"users", args[0], "passes", args[1]}, nil, nil, &v); err != nil {

@@ -1,6 +1,7 @@
 package caddypolar
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -13,11 +14,16 @@ func showCommand() *cobra.Command {
 	return o.flags(&cobra.Command{
 		Use:   "show <user>",
 		Short: "Shows all that a running gateway holds about a user",
-		Args:  cobra.ExactArgs(1),
+		Example: `  caddy polar show usr_7f3c1a9e
+  caddy polar show usr_7f3c1a9e --json | jq .history`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var h holdingView
 			if err := o.ask(cmd.Context(), http.MethodGet, []string{"users", args[0]}, nil, nil, &h); err != nil {
 				return err
+			}
+			if !h.Known && !o.json {
+				return fmt.Errorf("nothing of Polar's, and no pass, is held about %s: check the id, or ask Polar with caddy polar sync <user>", h.User)
 			}
 			return o.tell(cmd, h, h.table)
 		},
@@ -25,9 +31,6 @@ func showCommand() *cobra.Command {
 }
 
 func (h *holdingView) table(w io.Writer) {
-	if !h.Known {
-		row(w, "nothing of Polar's, and no pass, is held about "+h.User)
-	}
 	row(w, "WHAT", "ID", "STATUS", "OF", "MODIFIED", "TOLD", "MORE")
 	line := func(what, id, status, of string, v versionView, more string) {
 		row(w, what, id, status, of, v.Row, v.AsOf, more)

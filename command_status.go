@@ -14,7 +14,9 @@ func statusCommand() *cobra.Command {
 	return o.flags(&cobra.Command{
 		Use:   "status",
 		Short: "Says how a running gateway is doing: store, sync, Polar, webhooks",
-		Args:  cobra.NoArgs,
+		Example: `  caddy polar status
+  caddy polar status --json | jq .sync.last.ended`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var s statusView
 			if err := o.ask(cmd.Context(), http.MethodGet, []string{"status"}, nil, nil, &s); err != nil {

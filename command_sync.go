@@ -15,6 +15,8 @@ func syncCommand() *cobra.Command {
 		Long: `
 Waits for the sync, and says what it had to mend. A sync that is begun goes on
 when this command is ended. With a user: Polar is asked about this user alone.`,
+		Example: `  caddy polar sync
+  caddy polar sync usr_7f3c1a9e`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -16,7 +16,9 @@ func usersCommand() *cobra.Command {
 	cmd := o.flags(&cobra.Command{
 		Use:   "users [--plan <plan>] [--status <status>]",
 		Short: "Lists the users of a running gateway with what they have",
-		Args:  cobra.NoArgs,
+		Example: `  caddy polar users --status past_due
+  caddy polar users --plan pro --json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all := usersView{Users: []userView{}}
 			for after := ""; ; {
