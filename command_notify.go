@@ -13,6 +13,7 @@ func notifyCommand() *cobra.Command {
 		Short: "What the app is told of changes",
 	}
 	cmd.AddCommand(notifyResendCommand())
+	refuseUnknown(cmd)
 	return cmd
 }
 

@@ -17,6 +17,7 @@ func webhookCommand() *cobra.Command {
 		Short: "Sets up the webhook endpoint at Polar",
 	}
 	cmd.AddCommand(webhookSetupCommand())
+	refuseUnknown(cmd)
 	return cmd
 }
 

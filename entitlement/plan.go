@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -68,7 +69,7 @@ func (r *Rules) Require(names ...string) (Requirement, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(r.Plans, func(p Plan) bool { return p.Name == name })
 		if i < 0 && name != "any" {
-			return Requirement{}, fmt.Errorf("%w: %q", ErrUnknownPlan, name)
+			return Requirement{}, fmt.Errorf("%w: %q is none of %s", ErrUnknownPlan, name, strings.Join(r.AllNames(), ", "))
 		}
 		q.plans = append(q.plans, i)
 	}
@@ -76,6 +77,15 @@ func (r *Rules) Require(names ...string) (Requirement, error) {
 		return Requirement{}, nil
 	}
 	return q, nil
+}
+
+// AllNames lists all plans in the order of the configuration.
+func (r *Rules) AllNames() []string {
+	names := make([]string, len(r.Plans))
+	for i := range r.Plans {
+		names[i] = r.Plans[i].Name
+	}
+	return names
 }
 
 func (q Requirement) includes(plan int) bool {

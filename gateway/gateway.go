@@ -22,7 +22,7 @@ import (
 )
 
 // ErrNotConfigured says that the gateway lacks what the call needs.
-var ErrNotConfigured = errors.New("not configured")
+var ErrNotConfigured = errors.New("not configured: set it in the polar block")
 
 // Config is what one gateway is made of. Secrets in it are resolved.
 type Config struct {

@@ -51,7 +51,7 @@ func (g *Gateway) GivePass(ctx context.Context, user, plan string, until time.Ti
 	case err != nil:
 		return entitlement.Pass{}, err
 	case !slices.ContainsFunc(g.plans, func(p entitlement.Plan) bool { return p.Name == plan }):
-		return entitlement.Pass{}, badInput("plan: %q is none of %s", plan, strings.Join(g.planNames(), ", "))
+		return entitlement.Pass{}, badInput("plan: %q is none of %s", plan, strings.Join(g.Rules().AllNames(), ", "))
 	case !until.IsZero() && !until.After(g.Now()):
 		return entitlement.Pass{}, badInput("until: %s is over", until.UTC().Format(time.RFC3339))
 	case until.Year() > 9000:
@@ -65,14 +65,6 @@ func (g *Gateway) GivePass(ctx context.Context, user, plan string, until time.Ti
 	}
 	g.logger.Info("pass given", zap.String("user_hash", g.HashUser(user)), zap.String("plan", plan), zap.String("pass", p.ID))
 	return p, nil
-}
-
-func (g *Gateway) planNames() []string {
-	names := make([]string, len(g.plans))
-	for i := range g.plans {
-		names[i] = g.plans[i].Name
-	}
-	return names
 }
 
 // RevokePass takes a pass back.
