@@ -21,7 +21,7 @@ type Entry struct {
 	Source  Source
 	Kind    string // subscription, order, grant, refund, customer, member or seat
 	ID      string
-	New     bool // it was not held before
+	New     bool // it was not held before; of its fields only the status is told
 	Changes []Change
 
 	before uint64 // the entry of the same object before this one, zero if there is none
@@ -72,18 +72,20 @@ func entryFields(c *codec, e *Entry) {
 	c.time(&e.At)
 	c.number(&e.before)
 	c.source(&e.Source)
-	for _, s := range []*string{&e.Kind, &e.ID} {
-		c.string(s)
-	}
+	k, _ := kindNamed(e.Kind)
+	n := uint64(k)
+	c.number(&n)
+	e.Kind = kind(n).String()
+	c.string(&e.ID)
 	c.bool(&e.New)
-	n := len(e.Changes)
-	c.count(&n)
-	if c.reading && n > 0 {
-		if n > len(c.buf) {
+	changes := len(e.Changes)
+	c.count(&changes)
+	if c.reading && changes > 0 {
+		if changes > len(c.buf) {
 			c.fail()
 			return
 		}
-		e.Changes = make([]Change, n)
+		e.Changes = make([]Change, changes)
 	}
 	for i := range e.Changes {
 		for _, s := range []*string{&e.Changes[i].Field, &e.Changes[i].Before, &e.Changes[i].After} {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -71,6 +72,9 @@ func keep[T any](f *fold, k kind, id string, fields func(*codec, *T), differ fun
 	if f.audited && (raw != nil || !f.filling) {
 		d := diff{}
 		differ(&d, old, next)
+		if raw == nil { // all is new: what is held tells it
+			d.changes = slices.DeleteFunc(d.changes, func(c Change) bool { return c.Field != "status" })
+		}
 		if raw == nil || len(d.changes) > 0 {
 			is.entry, err = f.enter(&Entry{
 				At: f.at, Source: f.source, Kind: k.String(), ID: id, New: raw == nil, Changes: d.changes, before: was.entry,
