@@ -53,7 +53,7 @@ func benchPurchase(i int, at time.Time) *Facts {
 	return &Facts{
 		Organization: testOwner.Organization,
 		Source:       Source{SourceWebhook, benchID("webhook", rand.Int())}, At: at, Audit: 30 * 24 * time.Hour,
-		Customers:    []entitlement.Customer{{Version: v, ID: customer, ExternalID: "usr_" + strconv.Itoa(i)}},
+		Customers: []entitlement.Customer{{Version: v, ID: customer, ExternalID: "usr_" + strconv.Itoa(i)}},
 		Subscriptions: []entitlement.Subscription{{
 			Version: v, ID: benchID("subscription", i), CustomerID: customer,
 			ProductID: benchID("product", 0), CheckoutID: benchID("checkout", i),

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -44,6 +45,9 @@ type notifier struct {
 	outbox *outbox   // nil until it is read
 	lost   int       // how often nothing has arrived, since something has
 	probe  time.Time // no try before it
+
+	// read is up to which entry the journal was read, durably. Each webhook asks.
+	read atomic.Uint64
 }
 
 // keptNotifying is the turn to tell, which configurations hand on.
@@ -57,15 +61,9 @@ func (n *notifier) changed() {
 	}
 }
 
-// unread is the first entry of the journal that has not been looked at.
-func (n *notifier) unread() uint64 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.outbox == nil {
-		return 1 // not known yet
-	}
-	return n.outbox.read + 1
-}
+// unread is the first entry of the journal that has to stay: all of them, before it
+// is known.
+func (n *notifier) unread() uint64 { return n.read.Load() + 1 }
 
 // journalFor is how long the journal is kept.
 func (g *Gateway) journalFor() time.Duration {
@@ -196,6 +194,7 @@ func (g *Gateway) loadOutbox(ctx context.Context) error {
 		}
 	}
 	n.outbox = o
+	n.read.Store(o.read)
 	return nil
 }
 
@@ -250,8 +249,11 @@ func (g *Gateway) note(ctx context.Context, o *outbox, notes map[string][]byte) 
 		notes = make(map[string][]byte, 1)
 	}
 	notes[noteNotified] = strconv.AppendUint(nil, o.read, 10)
-	_, err := g.store.Apply(ctx, &cache.Facts{Notes: notes})
-	return err
+	if _, err := g.store.Apply(ctx, &cache.Facts{Notes: notes}); err != nil {
+		return err
+	}
+	g.notifier.read.Store(o.read)
+	return nil
 }
 
 // send sends messages, each of another user, and notes what has arrived.
