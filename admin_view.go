@@ -43,6 +43,7 @@ type statusView struct {
 type notifyView struct {
 	To      string `json:"to"` // without a query
 	Waiting int    `json:"waiting"`
+	Unread  int    `json:"unread"` // changes that nobody has looked at yet
 	GivenUp int    `json:"givenUp"`
 	Oldest  moment `json:"oldest"` // change that waits
 	Error   string `json:"error"`  // empty: none
@@ -126,7 +127,7 @@ func viewNotify(s *gateway.NotifyStatus) *notifyView {
 	if s == nil {
 		return nil
 	}
-	return &notifyView{s.To, s.Waiting, s.GivenUp, at(s.Oldest), s.Error}
+	return &notifyView{s.To, s.Waiting, s.Unread, s.GivenUp, at(s.Oldest), s.Error}
 }
 
 func viewStatus(s gateway.Status, now time.Time) statusView {
@@ -255,7 +256,8 @@ type entryView struct {
 	At      moment       `json:"at"`
 	Kind    string       `json:"kind"`
 	ID      string       `json:"id"`
-	New     bool         `json:"new"` // it was not held before
+	New     bool         `json:"new"`    // it was not held before: there are no changes
+	Status  string       `json:"status"` // of a subscription or order, after the change
 	Changes []changeView `json:"changes"`
 	Told    toldView     `json:"told"`
 }
@@ -291,7 +293,7 @@ func (t toldView) String() string {
 }
 
 func viewEntry(e *cache.Entry) entryView {
-	return entryView{at(e.At), e.Kind, e.ID, e.New, mapped(e.Changes, func(c *cache.Change) changeView {
+	return entryView{at(e.At), e.Kind, e.ID, e.New, e.Status, mapped(e.Changes, func(c *cache.Change) changeView {
 		return changeView{c.Field, c.Before, c.After}
 	}), viewTold(e.Source)}
 }

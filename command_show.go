@@ -104,7 +104,7 @@ func (h *holdingView) table(w io.Writer) {
 func (e *entryView) how() string {
 	var changes []string
 	if e.New {
-		changes = append(changes, "new")
+		changes = append(changes, strings.TrimSpace("new "+e.Status))
 	}
 	for _, c := range e.Changes {
 		text := c.Field + " " + c.Before + " → " + orDefault(c.After, "none")

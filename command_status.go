@@ -66,6 +66,9 @@ func (n *notifyView) table(w io.Writer) {
 	if n.Waiting > 0 {
 		row(w, "  the oldest of", n.Oldest)
 	}
+	if n.Unread > 0 {
+		row(w, "  changes not looked at yet", n.Unread)
+	}
 	if n.Error != "" {
 		row(w, "  error", n.Error)
 	}

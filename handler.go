@@ -427,7 +427,7 @@ func (g *Gate) refuseStranger(r *http.Request, v *visit, d demand, err error) *p
 	if g.DryRun {
 		return p
 	}
-	v.gateway.core.Refused(gateway.Refusal{RequestID: requestID(r), Plans: d.plans, Code: p.Code})
+	v.gateway.core.Refused(gateway.Refusal{RequestID: requestID(r), Plans: d.plans, Code: p.Code, Status: p.Status})
 	v.gateway.metrics.decided(false, entitlement.Reason(p.Code))
 	if !errors.Is(err, identity.ErrMissing) {
 		v.gateway.logger.Info("refused", zap.String("reason", p.Code), zap.NamedError("why", err))
@@ -444,7 +444,7 @@ func (g *Gate) refuseUser(r *http.Request, v *visit, d demand) *problem {
 	p := refusalOf(v.decision, d.plans)
 	if v.refused = p; !g.DryRun {
 		v.gateway.core.Refused(gateway.Refusal{
-			RequestID: requestID(r), User: v.identity.User, Payer: v.identity.Customer, Plans: d.plans, Code: p.Code, Decision: *v.decision,
+			RequestID: requestID(r), User: v.identity.User, Payer: v.identity.Customer, Plans: d.plans, Code: p.Code, Status: p.Status, Decision: *v.decision,
 		})
 	}
 	v.guide(r, d.plans, p)

@@ -13,8 +13,9 @@ import (
 
 // headerNames are the names of one gateway's headers to the upstream.
 type headerNames struct {
-	folded string              // the prefix in the one spelling that all spellings fold to
-	names  [headerCount]string // "" is one that is not sent
+	folded string // the prefix in the one spelling that all spellings fold to
+	names  [headerCount]string
+	sent   [headerCount]bool
 }
 
 // The headers, by their places in headerNames and headerValues.
@@ -36,13 +37,13 @@ var headerWords = [headerCount]string{
 	headerUntil: "Until", headerGraceUntil: "Grace-Until", headerCustomer: "Customer", headerExternalCustomer: "External-Customer",
 }
 
-// makeHeaderNames makes the names of the headers that are sent: those of words, or all.
+// makeHeaderNames makes the names of the headers, of which those of words are sent, or
+// all.
 func makeHeaderNames(prefix string, words ...string) headerNames {
 	n := headerNames{folded: strings.ToLower(prefix)}
 	for i, word := range headerWords {
-		if len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, word) }) {
-			n.names[i] = http.CanonicalHeaderKey(prefix + word)
-		}
+		n.names[i] = http.CanonicalHeaderKey(prefix + word)
+		n.sent[i] = len(words) == 0 || slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, word) })
 	}
 	return n
 }
@@ -184,7 +185,7 @@ func (n *headerNames) set(h http.Header, v, own *headerValues, there present) {
 	if there == absent {
 		*own = *v
 		for i, value := range own {
-			if value != "" && n.names[i] != "" {
+			if value != "" && n.sent[i] {
 				h[n.names[i]] = own[i : i+1 : i+1]
 			}
 		}
@@ -198,7 +199,7 @@ func (n *headerNames) set(h http.Header, v, own *headerValues, there present) {
 			}
 		}
 		own[i] = value
-		if value != "" && name != "" {
+		if value != "" && n.sent[i] {
 			h[name] = own[i : i+1 : i+1]
 		} else {
 			delete(h, name)

@@ -199,9 +199,12 @@ func (m *gatewayMetrics) fetchedKeys(r jwks.Result) {
 }
 
 // notified counts messages to the app.
-func (m *gatewayMetrics) notified(arrived, failed int) {
-	notificationsTotal.WithLabelValues(m.gateway, "delivered").Add(float64(arrived))
-	notificationsTotal.WithLabelValues(m.gateway, "failed").Add(float64(failed))
+func (m *gatewayMetrics) notified(arrived bool) {
+	result := "failed"
+	if arrived {
+		result = "delivered"
+	}
+	notificationsTotal.WithLabelValues(m.gateway, result).Inc()
 }
 
 // syncing tells how far a sync has got.

@@ -126,12 +126,13 @@ type fold struct {
 	at      time.Time
 	audited bool // the journal tells of what changes
 	filling bool // and not of what is missing
+	entered int  // entries of the journal, of the facts at hand
 	removed int  // records taken away
 }
 
 func (f *fold) facts(in *Facts) (Applied, error) {
 	var out Applied
-	f.changes = nil
+	f.changes, f.entered = nil, 0
 	f.sweep, f.expired = in.Sweep, in.Expired.Add(-keepEnded)
 	f.source, f.at, f.audited, f.filling = in.Source, in.At, in.Audit > 0 && !in.At.IsZero(), in.Filling
 	if in.Organization != "" {
@@ -173,7 +174,7 @@ func (f *fold) facts(in *Facts) (Applied, error) {
 		*in.Changes = f.changes
 	}
 	if f.dirty && !in.At.IsZero() {
-		return out, f.trim(in.At.Add(-in.Audit), in.Unread)
+		return out, f.trim(in.At, in.At.Add(-in.Audit), in.Unread)
 	}
 	return out, nil
 }

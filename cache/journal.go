@@ -21,7 +21,8 @@ type Entry struct {
 	Source  Source
 	Kind    string // subscription, order, grant, refund, customer, member or seat
 	ID      string
-	New     bool // it was not held before; of its fields only the status is told
+	New     bool   // it was not held before: there are no Changes
+	Status  string // of a subscription or order, after the change
 	Changes []Change
 
 	before uint64 // the entry of the same object before this one, zero if there is none
@@ -78,6 +79,7 @@ func entryFields(c *codec, e *Entry) {
 	e.Kind = kind(n).String()
 	c.string(&e.ID)
 	c.bool(&e.New)
+	c.string(&e.Status)
 	changes := len(e.Changes)
 	c.count(&changes)
 	if c.reading && changes > 0 {
@@ -104,6 +106,7 @@ func (f *fold) enter(e *Entry) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	f.entered++
 	return number, f.put(b, entryKey(number), encode(entryFields, *e))
 }
 
@@ -212,22 +215,28 @@ func (s *Store) LastEntry() (number uint64, err error) {
 	return number, err
 }
 
-// trimAtOnce is how many entries go with one webhook at most, so that old ones go
-// faster than new ones come and none of it takes long.
-const trimAtOnce = 4
+const (
+	// trimAtOnce is how many entries more than come go at a time, so that the old ones
+	// go faster than new ones come and none of it takes long.
+	trimAtOnce = 4
+	// aheadAtMost is how far ahead of its clock a store takes an entry's moment for
+	// true: it may have been written by a clock that was wrong.
+	aheadAtMost = 24 * time.Hour
+)
 
 // trim removes entries from before a moment, the oldest first, if there are any.
-func (f *fold) trim(before time.Time, unread uint64) error {
+func (f *fold) trim(now, before time.Time, unread uint64) error {
 	b := f.tx.Bucket(bucketJournal)
 	var due []uint64
 	c := b.Cursor()
-	for key, raw := c.First(); len(key) == 8 && len(due) < trimAtOnce; key, raw = c.Next() {
+	for key, raw := c.First(); len(key) == 8 && len(due) < trimAtOnce+f.entered; key, raw = c.Next() {
 		e, err := decode(entryFields, raw)
 		if err != nil {
 			return err
 		}
 		number := binary.BigEndian.Uint64(key)
-		if !e.At.Before(before) || unread != 0 && number >= unread {
+		young := !e.At.Before(before) && !e.At.After(now.Add(aheadAtMost))
+		if young || unread != 0 && number >= unread {
 			break
 		}
 		due = append(due, number)

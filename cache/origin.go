@@ -2,9 +2,10 @@ package cache
 
 import (
 	"bytes"
-	"slices"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
 // SourceKind is by which way a fact came.
@@ -72,12 +73,12 @@ func keep[T any](f *fold, k kind, id string, fields func(*codec, *T), differ fun
 	if f.audited && (raw != nil || !f.filling) {
 		d := diff{}
 		differ(&d, old, next)
-		if raw == nil { // all is new: what is held tells it
-			d.changes = slices.DeleteFunc(d.changes, func(c Change) bool { return c.Field != "status" })
+		if raw == nil {
+			d.changes = nil // all is new: what is held tells it
 		}
 		if raw == nil || len(d.changes) > 0 {
 			is.entry, err = f.enter(&Entry{
-				At: f.at, Source: f.source, Kind: k.String(), ID: id, New: raw == nil, Changes: d.changes, before: was.entry,
+				At: f.at, Source: f.source, Kind: k.String(), ID: id, New: raw == nil, Status: statusOf(next), Changes: d.changes, before: was.entry,
 			})
 			if err != nil {
 				return err
@@ -85,6 +86,17 @@ func keep[T any](f *fold, k kind, id string, fields func(*codec, *T), differ fun
 		}
 	}
 	return f.put(b, []byte(id), record(is, fields, *next))
+}
+
+// statusOf is the status of what has one.
+func statusOf(object any) string {
+	switch v := object.(type) {
+	case *entitlement.Subscription:
+		return string(v.Status)
+	case *entitlement.Order:
+		return string(v.Status)
+	}
+	return ""
 }
 
 // rewrite writes an object of which Polar has told nothing new.

@@ -26,19 +26,24 @@ type Explanation struct {
 // Explain decides as a gate does that demands one of the plans, or any if none
 // is given, and says why. at is the moment to decide for, zero being now.
 func (g *Gateway) Explain(user string, at time.Time, plans ...string) (Explanation, error) {
+	if err := checkUser(user); err != nil {
+		return Explanation{}, err
+	}
+	return g.explain(Visitor{User: user, Person: user}, at, plans...)
+}
+
+// explain is Explain for somebody for whom another may pay, or nobody.
+func (g *Gateway) explain(v Visitor, at time.Time, plans ...string) (Explanation, error) {
 	rules := g.Rules()
 	q, err := rules.Require(plans...)
 	if err != nil {
 		return Explanation{}, err
 	}
-	if err := checkUser(user); err != nil {
-		return Explanation{}, err
-	}
-	account, err := g.Account(user)
+	account, err := g.AccountOf(v)
 	if err != nil {
 		return Explanation{}, err
 	}
-	links, err := g.store.Links(user)
+	links, err := g.store.Links(v.User)
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -46,7 +51,7 @@ func (g *Gateway) Explain(user string, at time.Time, plans ...string) (Explanati
 	if err != nil {
 		return Explanation{}, err
 	}
-	e := Explanation{Told: told, User: user, Known: account.Known(), At: at, EmailTaken: g.contested.of(user)}
+	e := Explanation{Told: told, User: v.User, Known: account.Known(), At: at, EmailTaken: g.contested.of(v.User)}
 	if at.IsZero() {
 		e.At = g.Now()
 	}

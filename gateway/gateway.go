@@ -66,9 +66,9 @@ type Config struct {
 	// know, when that has changed.
 	OnDeadPlans func(plans []string)
 	// Notify posts what changes of subscriptions to the app. Nil: nothing does.
-	// OnNotified is told how many messages have arrived and how many have not.
+	// OnNotified is told of each try, and whether it has arrived.
 	Notify     Sender
-	OnNotified func(arrived, failed int)
+	OnNotified func(arrived bool)
 	// Now is this machine's clock, time.Now if nil.
 	Now func() time.Time
 	// Sleep waits between two questions to Polar. Default: a timer.
@@ -93,9 +93,10 @@ type Gateway struct {
 	store  *cache.Store
 	memory int // accounts to be held in it
 	audit  time.Duration
-	// notifier tells the app, nil if nobody is told.
+	// sender posts what the notifier has to the app, nil if nobody is told.
+	sender     Sender
 	notifier   *notifier
-	onNotified func(arrived, failed int)
+	onNotified func(arrived bool)
 	plans      []entitlement.Plan
 	// plansDigest stands for the plans.
 	plansDigest [8]byte
@@ -204,9 +205,7 @@ func New(c Config) (*Gateway, error) {
 	if g.logger == nil {
 		g.logger = zap.NewNop()
 	}
-	if c.Notify != nil {
-		g.notifier = &notifier{sender: c.Notify, wake: make(chan struct{}, 1)}
-	}
+	g.sender, g.notifier = c.Notify, g.sharedNotifier()
 	if len(c.WebhookSecrets) > 0 {
 		v, err := polar.NewWebhookVerifier(c.WebhookSecrets...)
 		if err != nil {
@@ -242,7 +241,7 @@ func (g *Gateway) Start() error {
 	if g.onNews != nil {
 		g.working.Go(func() { g.tellNews(ctx) })
 	}
-	if g.notifier != nil {
+	if g.sender != nil {
 		g.working.Go(func() { g.notify(ctx) })
 	}
 	if g.client == nil || g.syncing.Off {

@@ -30,7 +30,7 @@ func (g *Gateway) write(ctx context.Context, facts *cache.Facts) (cache.Applied,
 	if err != nil {
 		return applied, err
 	}
-	if g.notifier != nil && applied.New > 0 {
+	if g.sender != nil && applied.New > 0 {
 		g.notifier.changed()
 	}
 	for _, change := range changes {
@@ -48,7 +48,7 @@ func (g *Gateway) write(ctx context.Context, facts *cache.Facts) (cache.Applied,
 // them.
 func (g *Gateway) stamp(facts *cache.Facts) {
 	facts.At, facts.Audit, facts.Filling = g.Now(), g.journalFor(), facts.Sweep && g.filling()
-	if g.notifier != nil {
+	if g.sender != nil {
 		facts.Unread = g.notifier.unread()
 	}
 	switch {

@@ -5,9 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -33,27 +31,35 @@ const (
 	sendAtOnce = 8
 	// minJournal is how long the journal is kept at least while it is read from.
 	minJournal = 48 * time.Hour
+	// noteAgain is when it is tried again to write what could not be written.
+	noteAgain = 10 * time.Second
 )
 
-// notifier tells the app of changes of subscriptions: each at least once, in order
-// for each user. Only one tells at a time, whichever configuration it is of.
+// notifier is what is to be told of one store, each change at least once and in
+// order for each user. All configurations that have the store share it; one at a time
+// has the turn to tell.
 type notifier struct {
-	sender Sender
-	wake   chan struct{}
+	wake chan struct{}
+	turn chan struct{}
+	// read is up to which entry the journal was read, durably. Each webhook asks.
+	read atomic.Uint64
 
 	mu     sync.Mutex
 	outbox *outbox   // nil until it is read
 	lost   int       // how often nothing has arrived, since something has
+	since  time.Time // when that began
 	probe  time.Time // no try before it
-
-	// read is up to which entry the journal was read, durably. Each webhook asks.
-	read atomic.Uint64
+	flying int
 }
 
-// keptNotifying is the turn to tell, which configurations hand on.
-const keptNotifying = "notifying"
+const keptNotifier = "notifier"
 
-// changed lets the notifier look at the journal.
+// sharedNotifier is the store's.
+func (g *Gateway) sharedNotifier() *notifier {
+	return g.store.KeepFirst(keptNotifier, &notifier{wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}).(*notifier)
+}
+
+// changed lets the one who tells look at the journal.
 func (n *notifier) changed() {
 	select {
 	case n.wake <- struct{}{}:
@@ -67,109 +73,125 @@ func (n *notifier) unread() uint64 { return n.read.Load() + 1 }
 
 // journalFor is how long the journal is kept.
 func (g *Gateway) journalFor() time.Duration {
-	if g.notifier == nil {
+	if g.sender == nil {
 		return g.audit
 	}
 	return max(g.audit, minJournal)
 }
 
+// sent is what came of a try.
+type sent struct {
+	*message
+	err error
+}
+
 // notify tells the app until the context ends.
 func (g *Gateway) notify(ctx context.Context) {
-	turn, ok := g.store.Kept(keptNotifying).(chan struct{})
-	if !ok {
-		turn = make(chan struct{}, 1)
-		g.store.Keep(keptNotifying, turn)
-	}
+	n := g.notifier
 	select {
-	case turn <- struct{}{}:
-		defer func() { <-turn }()
+	case n.turn <- struct{}{}:
+		defer func() { <-n.turn }()
 	case <-ctx.Done():
 		return
 	}
-	n := g.notifier
-	n.mu.Lock()
-	n.outbox = nil // whose turn it was has written since
-	n.mu.Unlock()
-	for wait := time.Duration(0); ; {
-		select {
-		case <-n.wake:
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
+	var senders sync.WaitGroup
+	results := make(chan sent, sendAtOnce)
+	defer func() { // what becomes of tries that are under way is not known: they are made again
+		senders.Wait()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for n.flying > 0 {
+			(<-results).flying = false
+			n.flying--
 		}
-		more, err := g.notifyOnce(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
+	}()
+	for {
+		more, err := g.readJournal(ctx)
+		if err != nil && ctx.Err() == nil {
 			g.logger.Error("the app cannot be told of changes: the store has to be read and written for it", zap.Error(err))
-			wait = lastRetry / 15
-		case more:
-			wait = 0
-		default:
+		}
+		for _, m := range g.takeOff() {
+			senders.Go(func() { results <- sent{m, g.sendOne(ctx, m)} })
+		}
+		wait := time.Duration(0)
+		if err != nil {
+			wait = noteAgain
+		} else if !more {
 			wait = n.untilNext(g.local())
 		}
+		timer := time.NewTimer(wait)
+		select {
+		case r := <-results:
+			g.landed(ctx, r)
+		case <-n.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		timer.Stop()
 	}
+}
+
+// takeOff are the messages to be sent now.
+func (g *Gateway) takeOff() (due []*message) {
+	n := g.notifier
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := g.local()
+	switch {
+	case n.outbox == nil:
+	case n.lost == 0:
+		due = n.outbox.due(now, sendAtOnce-n.flying)
+	case n.flying == 0 && !n.probe.After(now):
+		due = n.outbox.stalest() // it tries for all
+	}
+	for _, m := range due {
+		m.flying = true
+		n.flying++
+	}
+	return due
 }
 
 func (n *notifier) untilNext(now time.Time) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.outbox == nil || n.outbox.size == 0 {
+	if n.outbox == nil || n.flying >= sendAtOnce || n.lost > 0 && n.flying > 0 {
 		return time.Hour
 	}
-	next := n.outbox.next()
-	if n.lost > 0 {
-		next = n.probe
+	next := n.outbox.stalest()
+	switch {
+	case len(next) == 0:
+		return time.Hour
+	case n.lost > 0:
+		return max(n.probe.Sub(now), 0)
 	}
-	return max(next.Sub(now), 0)
+	return max(next[0].Next.Sub(now), 0)
 }
 
-// notifyOnce reads some of the journal, sends what is due, and notes what has become
-// of it. more says that there is more to do at once.
-func (g *Gateway) notifyOnce(ctx context.Context) (more bool, err error) {
-	n := g.notifier
-	if err := g.loadOutbox(ctx); err != nil {
-		return false, err
-	}
-	n.mu.Lock()
-	o := n.outbox
-	room := o.size+readAtOnce <= mostWaiting
-	after := o.read
-	n.mu.Unlock()
-	if room {
-		entries, err := g.store.Journal(after, readAtOnce)
-		if err != nil {
-			return false, err
-		}
-		if len(entries) > 0 {
-			if err := g.takeIn(ctx, entries); err != nil {
-				return false, err
-			}
-			more = true
-		}
-	}
-	n.mu.Lock()
-	var due []*message
-	switch now := g.local(); {
-	case n.lost == 0:
-		due = o.due(now, sendAtOnce)
-	case !n.probe.After(now):
-		due = o.stalest() // it tries for all
-	}
-	n.mu.Unlock()
-	if len(due) == 0 {
-		return more, nil
-	}
-	return true, g.send(ctx, due)
-}
-
-// loadOutbox reads what waits, once. Who begins to be told hears nothing of what
-// was before.
-func (g *Gateway) loadOutbox(ctx context.Context) error {
+// readJournal makes messages of what the journal has. more says that there is more.
+func (g *Gateway) readJournal(ctx context.Context) (more bool, err error) {
 	n := g.notifier
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := g.loadOutbox(ctx); err != nil {
+		return false, err
+	}
+	o := n.outbox
+	if o.size+readAtOnce > mostWaiting {
+		return false, nil
+	}
+	entries, err := g.store.Journal(o.read, readAtOnce)
+	if err != nil || len(entries) == 0 {
+		return false, err
+	}
+	return true, g.takeIn(ctx, entries)
+}
+
+// loadOutbox reads what waits, once. Who begins to be told hears nothing of what
+// was before. The lock is held.
+func (g *Gateway) loadOutbox(ctx context.Context) error {
+	n := g.notifier
 	if n.outbox != nil {
 		return nil
 	}
@@ -177,21 +199,23 @@ func (g *Gateway) loadOutbox(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if read == nil {
+		last, err := g.store.LastEntry()
+		if err != nil {
+			return err
+		}
+		read = strconv.AppendUint(nil, last, 10)
+		if _, err := g.store.Apply(ctx, &cache.Facts{Notes: map[string][]byte{noteNotified: read}}); err != nil {
+			return err
+		}
+	}
 	waiting, err := g.store.Notes(noteWaiting)
 	if err != nil {
 		return err
 	}
-	o, fresh, err := readOutbox(read, waiting)
-	if err != nil {
-		return err
-	}
-	if fresh {
-		if o.read, err = g.store.LastEntry(); err != nil {
-			return err
-		}
-		if err := g.note(ctx, o, nil); err != nil {
-			return err
-		}
+	o, damaged := readOutbox(read, waiting, g.local())
+	if damaged > 0 {
+		g.logger.Error("some of what the app is to be told cannot be read, and is left out", zap.Int("messages", damaged))
 	}
 	n.outbox = o
 	n.read.Store(o.read)
@@ -199,7 +223,8 @@ func (g *Gateway) loadOutbox(ctx context.Context) error {
 }
 
 // takeIn makes messages of entries of the journal, and has them durable before they
-// are sent: from then on the journal may forget them.
+// are sent: from then on the journal may forget them. The lock is held, so that
+// nobody is forgotten in between.
 func (g *Gateway) takeIn(ctx context.Context, entries []cache.Entry) error {
 	var list []*message
 	for i := range entries {
@@ -212,22 +237,21 @@ func (g *Gateway) takeIn(ctx context.Context, entries []cache.Entry) error {
 			return err
 		}
 		if user != "" {
-			list = append(list, &message{Number: e.Number, User: user, Subscription: e.ID, At: e.At, New: e.New, Changes: e.Changes, Since: g.local()})
+			list = append(list, &message{
+				Number: e.Number, User: user, Subscription: e.ID, At: e.At, New: e.New, Status: e.Status, Changes: e.Changes, Since: g.local(),
+			})
 		}
 	}
-	n := g.notifier
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	o := n.outbox
+	o := g.notifier.outbox
 	before := o.read
 	o.read = entries[len(entries)-1].Number
-	notes := make(map[string][]byte, len(list))
+	notes := make(map[string][]byte, len(list)+1)
 	for _, m := range list {
 		if err := m.write(notes); err != nil {
 			return err
 		}
 	}
-	if err := g.note(ctx, o, notes); err != nil {
+	if err := g.noteOutbox(ctx, notes); err != nil {
 		o.read = before
 		return err
 	}
@@ -237,92 +261,68 @@ func (g *Gateway) takeIn(ctx context.Context, entries []cache.Entry) error {
 	return nil
 }
 
-func (m *message) write(notes map[string][]byte) error {
-	raw, err := json.Marshal(m)
-	notes[m.note()] = raw
-	return err
-}
-
-// note writes how far the journal is read, and what has become of messages.
-func (g *Gateway) note(ctx context.Context, o *outbox, notes map[string][]byte) error {
-	if notes == nil {
-		notes = make(map[string][]byte, 1)
-	}
-	notes[noteNotified] = strconv.AppendUint(nil, o.read, 10)
+// noteOutbox writes how far the journal is read, and what has become of messages.
+func (g *Gateway) noteOutbox(ctx context.Context, notes map[string][]byte) error {
+	n := g.notifier
+	notes[noteNotified] = strconv.AppendUint(nil, n.outbox.read, 10)
 	if _, err := g.store.Apply(ctx, &cache.Facts{Notes: notes}); err != nil {
 		return err
 	}
-	g.notifier.read.Store(o.read)
+	n.read.Store(n.outbox.read)
 	return nil
 }
 
-// send sends messages, each of another user, and notes what has arrived.
-func (g *Gateway) send(ctx context.Context, due []*message) error {
-	results := make([]error, len(due))
-	var sending sync.WaitGroup
-	for i, m := range due {
-		sending.Go(func() { results[i] = g.sendOne(ctx, m) })
-	}
-	sending.Wait()
-	if ctx.Err() != nil {
-		return ctx.Err() // what became of them is not known: they are sent again
-	}
+// landed notes what came of a try.
+func (g *Gateway) landed(ctx context.Context, r sent) {
 	n := g.notifier
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	notes, now, arrived := make(map[string][]byte, len(due)), g.local(), 0
-	for i, m := range due {
-		if lane := n.outbox.lanes[m.User]; len(lane) == 0 || lane[0] != m {
-			continue // forgotten meanwhile
-		}
-		if results[i] == nil {
-			arrived++
-			n.outbox.pop(m.User)
-			notes[m.note()] = nil
-			continue
-		}
-		m.failed(now, results[i])
+	m, fresh := r.message, r.Tries == 0
+	m.flying = false
+	n.flying--
+	if ctx.Err() != nil || !n.outbox.holds(m) { // it ends, or the user was forgotten meanwhile
+		return
+	}
+	now, notes := g.local(), make(map[string][]byte, 2)
+	if r.err == nil {
+		n.outbox.pop(m.User)
+		notes[m.note()] = nil
+	} else {
+		m.failed(now, r.err)
+		_ = m.write(notes) // of texts and times
 		if m.GivenUp {
-			n.outbox.pop(m.User)
-			n.outbox.dead[m.Number] = m
+			if gone := n.outbox.bury(m); gone != nil {
+				notes[gone.note()] = nil
+			}
 			g.logger.Error("the app was not told of a change of a subscription: a day of tries has failed; caddy polar notify resend tries again",
-				zap.String("user_hash", g.HashUser(m.User)), zap.String("subscription", m.Subscription), zap.Error(results[i]))
-		}
-		if err := m.write(notes); err != nil {
-			return err
+				zap.String("user_hash", g.HashUser(m.User)), zap.String("subscription", m.Subscription), zap.Error(r.err))
 		}
 	}
-	g.notified(arrived, len(due)-arrived)
-	return g.note(ctx, n.outbox, notes)
-}
-
-// notified tells of the app's coming and going, in the log.
-func (g *Gateway) notified(arrived, failed int) {
-	n := g.notifier
-	switch {
-	case arrived > 0 && n.lost > 0:
-		n.lost, n.probe = 0, time.Time{}
-		n.outbox.hurry(g.local(), false)
-		g.logger.Info("the app can be told of changes again", zap.Int("waiting", n.outbox.size))
-	case arrived == 0 && failed > 0:
-		if n.lost++; n.lost == 1 {
-			g.logger.Warn("the app cannot be told of changes: they wait, and are tried again for a day", zap.Error(n.outbox.why()))
-		}
-		n.probe = g.local().Add(backOff(n.lost, lastProbe))
+	g.reachable(now, r.err, fresh)
+	if err := g.noteOutbox(ctx, notes); err != nil && ctx.Err() == nil {
+		g.logger.Error("it cannot be noted what the app was told: it may hear it twice", zap.Error(err))
 	}
 	if g.onNotified != nil {
-		g.onNotified(arrived, failed)
+		g.onNotified(r.err == nil)
 	}
 }
 
-// why is the last failure of a message that waits.
-func (o *outbox) why() error {
-	for _, lane := range o.lanes {
-		if lane[0].Error != "" {
-			return errors.New(lane[0].Error)
+// reachable notices the app's coming and going. That a message fails once more says
+// nothing: it may be the only one that the app does not take.
+func (g *Gateway) reachable(now time.Time, err error, fresh bool) {
+	n := g.notifier
+	switch {
+	case err == nil && n.lost > 0:
+		n.outbox.hurry(now, n.since)
+		n.lost, n.probe = 0, time.Time{}
+		g.logger.Info("the app can be told of changes again", zap.Int("waiting", n.outbox.size))
+	case err != nil && (fresh || n.lost > 0):
+		if n.lost++; n.lost == 1 {
+			n.since = now
+			g.logger.Warn("the app cannot be told of changes: they wait, and are tried again for a day", zap.Error(err))
 		}
+		n.probe = now.Add(backOff(n.lost, lastProbe))
 	}
-	return nil
 }
 
 // Notification is the body of a message. Status and Changes are of the change, all
@@ -363,14 +363,14 @@ func (g *Gateway) sendOne(ctx context.Context, m *message) error {
 	if err != nil {
 		return err
 	}
-	return g.notifier.sender.Send(ctx, notificationID(keys.Random, m.Number), g.Now(), body)
+	return g.sender.Send(ctx, m.id(keys.Random), g.Now(), body)
 }
 
-// notificationID is the same for each try, and another after the store was made
-// anew, when numbers begin again.
-func notificationID(key []byte, number uint64) string {
+// id is the same for each try, and another than that of each other message, also
+// after numbers have begun again because a store was restored or made anew.
+func (m *message) id(key []byte) string {
 	mac := hmac.New(sha256.New, key)
-	mac.Write(binary.BigEndian.AppendUint64([]byte("notify"), number))
+	fmt.Fprintf(mac, "notify %d %s %d", m.Number, m.Subscription, m.At.UnixMicro())
 	return "msg_" + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:18])
 }
 
@@ -386,7 +386,7 @@ func (g *Gateway) compose(m *message) ([]byte, error) {
 	rules, now := g.Rules(), g.Now()
 	decision := entitlement.Decide(account, entitlement.Requirement{}, rules, now)
 	data := NotificationData{
-		Gateway: g.name, User: m.User, Customer: s.CustomerID, Subscription: m.Subscription, Product: s.ProductID, Status: string(s.Status),
+		Gateway: g.name, User: m.User, Customer: s.CustomerID, Subscription: m.Subscription, Product: s.ProductID, Status: m.Status,
 		Plan: decision.Plan, Plans: splitPlans(account.Standing(rules, now).Open), Allowed: decision.Allowed, Reason: string(decision.Reason),
 		Previous: make(map[string]string, len(m.Changes)),
 	}
@@ -394,9 +394,6 @@ func (g *Gateway) compose(m *message) ([]byte, error) {
 		data.Until = new(decision.Until.UTC().Truncate(time.Second))
 	}
 	for _, change := range m.Changes {
-		if change.Field == "status" {
-			data.Status = change.After
-		}
 		if !m.New {
 			data.Previous[change.Field] = change.Before
 		}
@@ -420,6 +417,7 @@ func splitPlans(open string) []string {
 type NotifyStatus struct {
 	To      string    // the address, without what can be secret in it
 	Waiting int       // messages that have not arrived yet
+	Unread  int       // entries of the journal that nobody has looked at yet
 	GivenUp int       // that are not tried again by themselves
 	Oldest  time.Time // since when the one waits that has waited longest
 	Error   string    // why the last try of one that waits has failed
@@ -428,67 +426,69 @@ type NotifyStatus struct {
 // notifyStatus is nil if nobody is told.
 func (g *Gateway) notifyStatus() *NotifyStatus {
 	n := g.notifier
-	if n == nil {
+	if g.sender == nil {
 		return nil
 	}
-	s := &NotifyStatus{To: fmt.Sprint(n.sender)}
+	s := &NotifyStatus{To: fmt.Sprint(g.sender)}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.outbox == nil {
 		return s
 	}
 	s.Waiting, s.GivenUp = n.outbox.size, len(n.outbox.dead)
+	if last, err := g.store.LastEntry(); err == nil {
+		s.Unread = int(last - min(last, n.outbox.read))
+	}
 	for _, lane := range n.outbox.lanes {
 		if s.Oldest.IsZero() || lane[0].At.Before(s.Oldest) {
 			s.Oldest = lane[0].At
 		}
-	}
-	if err := n.outbox.why(); err != nil {
-		s.Error = err.Error()
+		if lane[0].Error != "" {
+			s.Error = lane[0].Error
+		}
 	}
 	return s
 }
 
 // Resend tries what waits, or was given up, at once, and says how much that is.
 func (g *Gateway) Resend(ctx context.Context) (messages int, err error) {
-	n := g.notifier
-	if n == nil {
+	if g.sender == nil {
 		return 0, fmt.Errorf("notify: %w", ErrNotConfigured)
 	}
+	n := g.notifier
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if err := g.loadOutbox(ctx); err != nil {
 		return 0, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	revived := n.outbox.hurry(g.local(), true)
-	n.probe = time.Time{}
-	notes := make(map[string][]byte, len(revived))
-	for _, m := range revived {
+	notes := make(map[string][]byte)
+	for _, m := range n.outbox.revive(g.local()) {
 		if err := m.write(notes); err != nil {
 			return 0, err
 		}
 	}
-	if err := g.note(ctx, n.outbox, notes); err != nil {
-		return 0, err
-	}
+	n.lost, n.probe = 0, time.Time{}
 	n.changed()
-	return n.outbox.size, nil
+	return n.outbox.size, g.noteOutbox(ctx, notes)
 }
 
-// forgetNotifications takes back what the app was to be told of a user.
+// forgetNotifications takes back what the app was to be told of a user, whether it is
+// told now or was once.
 func (g *Gateway) forgetNotifications(ctx context.Context, user string) error {
 	n := g.notifier
-	if n == nil {
-		return nil
-	}
-	if err := g.loadOutbox(ctx); err != nil {
-		return err
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	notes := make(map[string][]byte)
-	for _, m := range n.outbox.drop(user) {
-		notes[m.note()] = nil
+	waiting, err := g.store.Notes(noteWaiting)
+	if err != nil {
+		return err
 	}
-	return g.note(ctx, n.outbox, notes)
+	if notes := usersNotes(waiting, user); len(notes) > 0 {
+		if _, err := g.store.Apply(ctx, &cache.Facts{Notes: notes}); err != nil {
+			return err
+		}
+	}
+	if n.outbox != nil {
+		n.outbox.drop(user)
+	}
+	return nil
 }

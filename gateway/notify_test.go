@@ -256,11 +256,20 @@ func TestNotifyGoesOn(t *testing.T) {
 	})
 }
 
-// TestNotifyIDs: a message has the same id with each try, and another than all others.
+// TestNotifyIDs: a message has the same id with each try, and another than all others,
+// also than those of a store that was restored since.
 func TestNotifyIDs(t *testing.T) {
-	a, b := notificationID([]byte("key"), 1), notificationID([]byte("key"), 1)
-	if a != b || a == notificationID([]byte("key"), 2) || a == notificationID([]byte("other"), 1) || !strings.HasPrefix(a, "msg_") {
-		t.Error(a, b)
+	m := message{Number: 1, Subscription: "s", At: bought}
+	others := []message{m, m, m}
+	others[0].Number, others[1].Subscription, others[2].At = 2, "t", bought.Add(time.Microsecond)
+	id := m.id([]byte("key"))
+	for _, o := range others {
+		if o.id([]byte("key")) == id {
+			t.Error(o)
+		}
+	}
+	if again := m; again.id([]byte("key")) != id || m.id([]byte("other")) == id || !strings.HasPrefix(id, "msg_") {
+		t.Error(id)
 	}
 }
 
@@ -287,13 +296,10 @@ func TestNotifyForgets(t *testing.T) {
 
 // TestOutbox: who is due, when, and how it is noted.
 func TestOutbox(t *testing.T) {
-	o, fresh, err := readOutbox(nil, nil)
-	if err != nil || !fresh {
-		t.Fatal(err)
-	}
 	now := bought
+	o, _ := readOutbox([]byte("0"), nil, now)
 	for i := range 5 {
-		o.put(&message{Number: uint64(i + 1), User: fmt.Sprint(i % 2), Since: now})
+		o.put(&message{Number: uint64(i + 1), User: fmt.Sprint(i % 2), Subscription: "s", Since: now})
 	}
 	o.put(&message{Number: 9, User: "x", GivenUp: true})
 	if due := o.due(now, 8); len(due) != 2 || due[0].Number != 1 || due[1].Number != 2 || o.size != 5 {
@@ -306,8 +312,8 @@ func TestOutbox(t *testing.T) {
 			t.Fatalf("try %d: %v", tries, wait)
 		}
 	}
-	if due := o.due(now, 8); len(due) != 1 || !o.next().IsZero() {
-		t.Error(due, o.next())
+	if due := o.due(now, 8); len(due) != 1 || !o.stalest()[0].Next.IsZero() {
+		t.Error(due, o.stalest())
 	}
 	raw := make(map[string][]byte)
 	for _, lane := range o.lanes {
@@ -317,16 +323,219 @@ func TestOutbox(t *testing.T) {
 			}
 		}
 	}
-	again, fresh, err := readOutbox([]byte("7"), raw)
-	if err != nil || fresh || again.read != 7 || again.size != 5 || again.lanes["0"][0].Number != 1 || again.lanes["0"][2].Number != 5 {
-		t.Error(again, err)
+	again, damaged := readOutbox([]byte("7"), raw, now)
+	if damaged != 0 || again.read != 7 || again.size != 5 || again.lanes["0"][0].Number != 1 || again.lanes["0"][2].Number != 5 {
+		t.Error(again, damaged)
 	}
-	for _, bad := range []map[string][]byte{{noteWaiting + "1": []byte("{")}} {
-		if _, _, err := readOutbox([]byte("1"), bad); err == nil {
-			t.Error("damage goes unnoticed")
+	// Damage costs what is damaged, and a clock that was ahead delays nothing for long.
+	raw[noteWaiting+"x"], raw[noteWaiting+"y"] = []byte("{"), []byte("{}")
+	ahead := message{Number: 8, User: "z", Subscription: "s", Next: now.Add(30 * day), Since: now.Add(30 * day)}
+	if err := ahead.write(raw); err != nil {
+		t.Fatal(err)
+	}
+	again, damaged = readOutbox([]byte("x"), raw, now)
+	if z := again.lanes["z"][0]; damaged != 3 || again.size != 6 || z.Next.Sub(now) > lastRetry || z.Since.After(now) {
+		t.Error(again, damaged)
+	}
+	// Of too many that were given up the oldest goes.
+	full := outbox{lanes: map[string][]*message{}, dead: map[uint64]*message{}}
+	for i := range mostWaiting {
+		full.dead[uint64(i+1)] = &message{Number: uint64(i + 1)}
+	}
+	last := &message{Number: 99_999, User: "a"}
+	full.put(last)
+	if gone := full.bury(last); gone == nil || gone.Number != 1 || len(full.dead) != mostWaiting || full.size != 0 {
+		t.Error(gone, len(full.dead))
+	}
+}
+
+// next is another configuration on the same store, which runs beside.
+func (b *bench) next(a Sender, change ...func(*Config)) *bench {
+	c := newBench(b.t, append([]func(*Config){withStore(b.store), func(c *Config) {
+		c.Notify, c.Now, c.AccessToken, c.Audit = a, time.Now, "", 30*day
+	}}, change...)...)
+	c.begin()
+	return c
+}
+
+func badUsers(n Notification) error {
+	if strings.HasPrefix(n.Data.User, "bad") {
+		return errDown
+	}
+	return nil
+}
+
+// TestNotifyManyBadMessages: messages that the app does not take hold up nobody else's,
+// however many they are.
+func TestNotifyManyBadMessages(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a := &app{answer: badUsers}
+		b := telling(t, a)
+		defer b.g.Close()
+		for i := range 3 * sendAtOnce {
+			b.moves(fmt.Sprint("bad", i), "active")
+		}
+		time.Sleep(time.Hour)
+		for i := range 100 {
+			b.moves(fmt.Sprint("good", i), "active")
+		}
+		time.Sleep(firstRetry)
+		synctest.Wait()
+		if got := len(a.heard()); got != 100 {
+			t.Errorf("%d of 100 arrived", got)
+		}
+	})
+}
+
+// slow is an app that takes its time for some.
+type slow struct{ app }
+
+func (s *slow) Send(ctx context.Context, id string, now time.Time, body []byte) error {
+	if strings.Contains(string(body), `"user":"bad`) {
+		select {
+		case <-time.After(15 * time.Second):
+			return errDown
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	if _, _, err := readOutbox([]byte("x"), nil); err == nil {
-		t.Error("damage goes unnoticed")
-	}
+	return s.app.Send(ctx, id, now, body)
+}
+
+// TestNotifySlowMessage: one that takes long holds up nobody else's.
+func TestNotifySlowMessage(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a := &slow{}
+		b := telling(t, &a.app)
+		b.g.Close()
+		b = b.next(a)
+		defer b.g.Close()
+		b.moves("good", "active")
+		for i := range sendAtOnce - 1 {
+			b.moves(fmt.Sprint("bad", i), "active")
+		}
+		b.moves("good", "past_due")
+		wants(t, a.heard(), "good active true active", "good past_due true past_due_grace")
+	})
+}
+
+// TestNotifyAcrossReloads: two configurations on one store tell as one: nothing waits
+// for the other, comes twice or in another order, and what one is told to forget or to
+// resend counts for both.
+func TestNotifyAcrossReloads(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a := &app{answer: down}
+		old := telling(t, a)
+		old.moves("ada", "active")
+		old.moves("eve", "active")
+		young := old.next(a) // waits for its turn
+		for _, step := range []func(){
+			func() { old.moves("ada", "past_due") },
+			func() {
+				if n, err := young.g.Resend(t.Context()); n < 2 || err != nil {
+					t.Error(n, err)
+				}
+			},
+			func() { young.moves("ada", "active") },
+			func() {
+				if _, err := young.g.Forget(t.Context(), "eve"); err != nil {
+					t.Error(err)
+				}
+			},
+		} {
+			step()
+		}
+		time.Sleep(time.Minute) // the old one tries again, and writes
+		old.g.Stop()
+		old.moves("ada", "past_due") // a webhook that was under way when it was stopped
+		a.answers(nil)
+		time.Sleep(2 * lastProbe)
+		synctest.Wait()
+		wants(t, a.heard(), "ada active true past_due_grace", "ada past_due true past_due_grace", "ada active true past_due_grace", "ada past_due true past_due_grace")
+		if notes, err := young.store.Notes(noteWaiting); len(notes) != 0 || err != nil || len(a.disorder) != 0 {
+			t.Error(notes, err, a.disorder)
+		}
+		old.g.Close()
+		young.g.Close()
+	})
+}
+
+// TestNotifyWakesAfterAReload: what comes while nobody has the turn is told by the next
+// at once.
+func TestNotifyWakesAfterAReload(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a := &app{}
+		old := telling(t, a)
+		young := old.next(a)
+		defer young.g.Close()
+		old.g.Stop()
+		synctest.Wait()
+		old.moves("ada", "active") // taken by the old one
+		wants(t, a.heard(), "ada active true active")
+		old.g.Close()
+	})
+}
+
+// TestNotifyForgetsWhileOff: what waits of somebody who is forgotten goes, whether the app
+// is told at the time or not, and also if it fails at first.
+func TestNotifyForgetsWhileOff(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a := &app{answer: down}
+		b := telling(t, a)
+		b.moves("ada", "active")
+		b.moves("bob", "active")
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if err := b.g.forgetNotifications(ended, "bob"); err == nil {
+			t.Error("it did not fail")
+		}
+		if _, err := b.g.Forget(t.Context(), "bob"); err != nil {
+			t.Error(err)
+		}
+		b.g.Close()
+		b = b.next(nil)
+		if _, err := b.g.Forget(t.Context(), "ada"); err != nil {
+			t.Error(err)
+		}
+		if notes, err := b.store.Notes(noteWaiting); len(notes) != 0 || err != nil {
+			t.Errorf("%q %v", notes, err)
+		}
+		b.g.Close()
+	})
+}
+
+// TestNotifyGivesNobodyUpSoon: who was away for a day, or slept, tries some more.
+func TestNotifyGivesNobodyUpSoon(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a := &app{answer: down}
+		b := telling(t, a)
+		for i := range 20 {
+			b.moves(fmt.Sprint("u", i), "active")
+		}
+		b.g.Close()
+		time.Sleep(25 * time.Hour)
+		b = b.next(a)
+		time.Sleep(30 * time.Minute)
+		if s := b.g.Status().Notify; s.Waiting != 20 || s.GivenUp != 0 {
+			t.Errorf("%+v", s)
+		}
+		b.g.Close()
+	})
+}
+
+// TestNotifyStatusIsOfTheChange: a change that arrives late tells the status that it
+// brought, also if that is the one from before.
+func TestNotifyStatusIsOfTheChange(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a := &app{answer: down}
+		b := telling(t, a)
+		defer b.g.Close()
+		b.moves("ada", "active")
+		time.Sleep(time.Hour)
+		b.moves("ada", "active") // its period is another
+		b.moves("ada", "canceled")
+		a.answers(nil)
+		time.Sleep(time.Hour)
+		wants(t, a.heard(), "ada active false canceled", "ada active false canceled", "ada canceled false canceled")
+	})
 }

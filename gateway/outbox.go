@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddy-polar/caddy-polar/cache"
@@ -20,15 +19,17 @@ const (
 )
 
 const (
-	// giveUpAfter is for how long a message is tried again.
+	// giveUpAfter is for how long a message is tried again, and giveUpTries how often at
+	// least: this machine can have slept, or the app been away with others to be tried.
 	giveUpAfter = 24 * time.Hour
-	// firstRetry and lastRetry are how long the waits are between two tries.
+	giveUpTries = 12
+	// firstRetry and lastRetry are how long the waits are between two tries, lastProbe
+	// while nothing arrives at all.
 	firstRetry = 5 * time.Second
 	lastRetry  = 15 * time.Minute
-	// lastProbe is how long the waits are while nothing arrives at all.
-	lastProbe = time.Minute
-	// mostWaiting is how many messages wait at most. What comes then stays in the
-	// journal until there is room.
+	lastProbe  = time.Minute
+	// mostWaiting is how many messages wait at most, and as many that were given up.
+	// What comes then stays in the journal until there is room.
 	mostWaiting = 10_000
 )
 
@@ -39,23 +40,32 @@ type message struct {
 	Subscription string         `json:"subscription"`
 	At           time.Time      `json:"at"`
 	New          bool           `json:"new,omitempty"`
+	Status       string         `json:"status"` // after the change
 	Changes      []cache.Change `json:"changes,omitempty"`
 
 	Tries   int       `json:"tries"`
-	Since   time.Time `json:"since"`           // it waits
-	Next    time.Time `json:"next"`            // zero: at once
-	Error   string    `json:"error,omitempty"` // why the last one failed
+	Since   time.Time `json:"since"` // it waits
+	Next    time.Time `json:"next"`  // zero: at once
+	Error   string    `json:"error,omitempty"`
 	GivenUp bool      `json:"givenUp,omitempty"`
+
+	flying bool // a try is under way
 }
 
 func (m *message) note() string { return fmt.Sprintf("%s%016x", noteWaiting, m.Number) }
+
+func (m *message) write(notes map[string][]byte) error {
+	raw, err := json.Marshal(m)
+	notes[m.note()] = raw
+	return err
+}
 
 // failed notes a try that has failed.
 func (m *message) failed(now time.Time, err error) {
 	m.Tries++
 	m.Error = err.Error()
 	m.Next = now.Add(backOff(m.Tries, lastRetry))
-	m.GivenUp = now.Sub(m.Since) >= giveUpAfter
+	m.GivenUp = m.Tries >= giveUpTries && now.Sub(m.Since) >= giveUpAfter
 }
 
 func backOff(tries int, most time.Duration) time.Duration {
@@ -91,90 +101,137 @@ func (o *outbox) pop(user string) {
 	o.lanes[user] = lane[1:]
 }
 
-// due are the first messages of those users whose turn it is, the oldest first.
+// holds says whether a message is still the first of its user.
+func (o *outbox) holds(m *message) bool {
+	lane := o.lanes[m.User]
+	return len(lane) > 0 && lane[0] == m
+}
+
+// bury gives a message up. Of too many the oldest is forgotten for good.
+func (o *outbox) bury(m *message) (gone *message) {
+	o.pop(m.User)
+	if len(o.dead) >= mostWaiting {
+		for _, d := range o.dead {
+			if gone == nil || d.Number < gone.Number {
+				gone = d
+			}
+		}
+		delete(o.dead, gone.Number)
+	}
+	o.dead[m.Number] = m
+	return gone
+}
+
+// due are the first messages of those users whose turn it is, those that were tried
+// least before the others.
 func (o *outbox) due(now time.Time, most int) (list []*message) {
 	for _, lane := range o.lanes {
-		if !lane[0].Next.After(now) {
-			list = append(list, lane[0])
+		if m := lane[0]; !m.flying && !m.Next.After(now) {
+			list = append(list, m)
 		}
 	}
-	slices.SortFunc(list, func(a, b *message) int { return cmp.Compare(a.Number, b.Number) })
+	slices.SortFunc(list, func(a, b *message) int { return cmp.Or(cmp.Compare(a.Tries, b.Tries), cmp.Compare(a.Number, b.Number)) })
 	return list[:min(len(list), most)]
 }
 
-// stalest is the one message, if there is any, of which nothing was tried for the
-// longest time, whether its turn has come or not.
+// stalest is the message, if there is any, of which nothing was tried for the longest
+// time, whether its turn has come or not.
 func (o *outbox) stalest() (list []*message) {
 	for _, lane := range o.lanes {
 		m := lane[0]
-		if list == nil || m.Next.Before(list[0].Next) || m.Next.Equal(list[0].Next) && m.Number < list[0].Number {
+		if !m.flying && (list == nil || m.Next.Before(list[0].Next) || m.Next.Equal(list[0].Next) && m.Number < list[0].Number) {
 			list = []*message{m}
 		}
 	}
 	return list
 }
 
-// next is when the next one is due. Something waits.
-func (o *outbox) next() time.Time { return o.stalest()[0].Next }
-
-// hurry makes all that waits due: the app is there again. With the dead ones it
-// says how many of these wait once more.
-func (o *outbox) hurry(now time.Time, dead bool) (list []*message) {
+// hurry makes due what was tried in vain since a moment: the app is there again.
+func (o *outbox) hurry(now, since time.Time) {
 	for _, lane := range o.lanes {
-		if lane[0].Next.After(now) {
-			lane[0].Next = now
+		m := lane[0]
+		if tried := m.Next.Add(-backOff(m.Tries, lastRetry)); m.Tries > 0 && tried.After(since) && m.Next.After(now) {
+			m.Next = now
 		}
 	}
-	if !dead {
-		return nil
+}
+
+// revive makes due all that waits, and puts what was given up back in line.
+func (o *outbox) revive(now time.Time) (revived []*message) {
+	for _, lane := range o.lanes {
+		lane[0].Next = now
 	}
 	for _, m := range o.dead {
 		m.GivenUp, m.Since, m.Tries, m.Next = false, now, 0, now
-		list = append(list, m)
+		revived = append(revived, m)
 	}
 	clear(o.dead)
-	slices.SortFunc(list, func(a, b *message) int { return cmp.Compare(a.Number, b.Number) })
-	for _, m := range list {
+	for _, m := range revived {
 		o.put(m)
 		lane := o.lanes[m.User]
-		slices.SortFunc(lane, func(a, b *message) int { return cmp.Compare(a.Number, b.Number) })
+		first := lane[0]
+		slices.SortStableFunc(lane, func(a, b *message) int {
+			if a == first && a.flying || b == first && b.flying {
+				return 0 // what is under way stays where it is
+			}
+			return cmp.Compare(a.Number, b.Number)
+		})
 	}
-	return list
+	return revived
 }
 
 // drop takes all of a user out.
-func (o *outbox) drop(user string) (list []*message) {
-	list = o.lanes[user]
-	o.size -= len(list)
+func (o *outbox) drop(user string) {
+	o.size -= len(o.lanes[user])
 	delete(o.lanes, user)
 	for number, m := range o.dead {
 		if m.User == user {
-			list = append(list, m)
 			delete(o.dead, number)
 		}
 	}
-	return list
 }
 
-// readOutbox is the outbox as it was noted. fresh says that nothing was.
-func readOutbox(read []byte, waiting map[string][]byte) (o *outbox, fresh bool, err error) {
+// readOutbox is the outbox as it was noted. What cannot be read is left out, and
+// counted: it must not keep the rest from being told.
+func readOutbox(read []byte, waiting map[string][]byte, now time.Time) (o *outbox, damaged int) {
 	o = &outbox{lanes: make(map[string][]*message), dead: make(map[uint64]*message)}
-	if read != nil {
-		if o.read, err = strconv.ParseUint(string(read), 10, 64); err != nil {
-			return nil, false, fmt.Errorf("how far the app was told cannot be read: %w", err)
-		}
+	var err error
+	if o.read, err = strconv.ParseUint(string(read), 10, 64); err != nil {
+		damaged++
 	}
-	keys := make([]string, 0, len(waiting))
-	for key := range waiting {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, strings.Compare) // by number
-	for _, key := range keys {
+	var list []*message
+	for _, raw := range waiting {
 		m := new(message)
-		if err := json.Unmarshal(waiting[key], m); err != nil {
-			return nil, false, fmt.Errorf("what the app is to be told cannot be read: %w", err)
+		if err := json.Unmarshal(raw, m); err != nil || m.User == "" || m.Subscription == "" {
+			damaged++
+			continue
 		}
+		// The clock may have been ahead.
+		if most := now.Add(lastRetry); m.Next.After(most) {
+			m.Next = most
+		}
+		if m.Since.After(now) {
+			m.Since = now
+		}
+		list = append(list, m)
+	}
+	slices.SortFunc(list, func(a, b *message) int { return cmp.Compare(a.Number, b.Number) })
+	for _, m := range list {
 		o.put(m)
 	}
-	return o, read == nil, nil
+	return o, damaged
+}
+
+// usersNotes are the notes of a user's messages.
+func usersNotes(waiting map[string][]byte, user string) map[string][]byte {
+	taken := make(map[string][]byte)
+	for key, raw := range waiting {
+		var m struct {
+			User string `json:"user"`
+		}
+		if json.Unmarshal(raw, &m) == nil && m.User == user {
+			taken[key] = nil
+		}
+	}
+	return taken
 }

@@ -25,6 +25,7 @@ type Refusal struct {
 	Payer     string   // who pays for them; mostly the user
 	Plans     []string // of which one was demanded
 	Code      string   // what the answer said
+	Status    int      // of the answer
 	// Decision is empty for a stranger.
 	Decision entitlement.Decision
 }
@@ -51,7 +52,7 @@ func (r *ring) add(refusal Refusal) {
 	if len(r.list) < refusalsKept {
 		at, r.list = len(r.list), append(r.list, refusal)
 	} else {
-		if old := r.list[at].RequestID; r.where[old] == at { // of two gates the later one has the request
+		if old := r.list[at].RequestID; old != "" && r.where[old] == at { // of two gates the later one has the request
 			delete(r.where, old)
 		}
 		r.list[at], r.next = refusal, (at+1)%refusalsKept
@@ -71,12 +72,7 @@ const keptRefusals = "refusals"
 
 // rememberedRefusals are those of this process, on this store.
 func (g *Gateway) rememberedRefusals() *refusals {
-	if kept, ok := g.store.Kept(keptRefusals).(*refusals); ok {
-		return kept
-	}
-	kept := new(refusals)
-	g.store.Keep(keptRefusals, kept)
-	return kept
+	return g.store.KeepFirst(keptRefusals, new(refusals)).(*refusals)
 }
 
 // Refused remembers a refusal, for who asks why.
@@ -110,12 +106,29 @@ func (g *Gateway) ExplainRequest(request string) (Refusal, Explanation, error) {
 		return r, Explanation{}, fmt.Errorf("%w: the last %d are, since the start", ErrNoRefusal, refusalsKept)
 	case r.User == "":
 		e := Explanation{At: g.Now()}
-		e.Decision = entitlement.Decision{Reason: entitlement.Reason(r.Code), HTTPStatus: http.StatusUnauthorized, NextStep: entitlement.StepLogin}
+		e.Decision = entitlement.Decision{Reason: entitlement.Reason(r.Code), HTTPStatus: r.Status, NextStep: entitlement.StepLogin}
+		if r.Status != http.StatusUnauthorized {
+			e.Decision.NextStep = entitlement.StepWait
+		}
 		return r, e, nil
 	}
-	e, err := g.Explain(r.Payer, time.Time{}, r.Plans...)
+	// Without the e-mail of the token, which is not kept.
+	visitor := Visitor{User: r.Payer, Person: r.User}
+	e, err := g.explain(visitor, time.Time{}, r.Plans...)
 	if errors.Is(err, entitlement.ErrUnknownPlan) { // another configuration runs since
-		e, err = g.Explain(r.Payer, time.Time{})
+		e, err = g.explain(visitor, time.Time{})
 	}
 	return r, e, err
+}
+
+// forget takes the refusals of a user out.
+func (r *refusals) forget(user string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.users.list {
+		if held := &r.users.list[i]; held.User == user || held.Payer == user {
+			delete(r.users.where, held.RequestID)
+			*held = Refusal{}
+		}
+	}
 }

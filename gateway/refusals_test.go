@@ -61,9 +61,21 @@ func TestRefusals(t *testing.T) {
 	if err != nil || e.User != ada || !e.Decision.Allowed || r.User != "eve" {
 		t.Error(r, e, err)
 	}
-	_, e, err = b.g.ExplainRequest(fmt.Sprint("s", 3*refusalsKept-1))
-	if err != nil || e.Decision.Reason != "token_missing" || e.Decision.NextStep != entitlement.StepLogin || e.Decision.HTTPStatus != 401 {
-		t.Error(e, err)
+	for status, step := range map[int]entitlement.NextStep{401: entitlement.StepLogin, 503: entitlement.StepWait} {
+		b.g.Refused(Refusal{RequestID: "stranger", Code: "code", Status: status})
+		if _, e, err = b.g.ExplainRequest("stranger"); err != nil || e.Decision.Reason != "code" || e.Decision.NextStep != step || e.Decision.HTTPStatus != status {
+			t.Error(status, e, err)
+		}
+	}
+	// Who is forgotten is, here too, and the room is used again.
+	if _, err := b.g.Forget(t.Context(), "eve"); err != nil || known("gone") || !known("w") {
+		t.Error(err)
+	}
+	for i := range 2 * refusalsKept {
+		b.g.Refused(Refusal{RequestID: fmt.Sprint("x", i), User: "ada", Payer: "ada"})
+	}
+	if !known(fmt.Sprint("x", refusalsKept)) || len(b.g.refusals.users.where) != refusalsKept {
+		t.Error(len(b.g.refusals.users.where))
 	}
 	var all sync.WaitGroup
 	for i := range 8 {
@@ -75,4 +87,36 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestWhyAPartyIsRefused: somebody for whom an organization pays is judged as the gate
+// judges them, and so is somebody for whom nobody does.
+func TestWhyAPartyIsRefused(t *testing.T) {
+	b := newBench(t)
+	b.take(edited(t, "subscription.active.json"))
+	for _, test := range []struct {
+		payer   string
+		allowed bool
+	}{{ada, true}, {"", false}, {"org_nobody", false}} {
+		b.g.Refused(Refusal{RequestID: "r", User: "bob", Payer: test.payer, Plans: []string{"pro"}, Code: "x"})
+		_, e, err := b.g.ExplainRequest("r")
+		if err != nil || e.Decision.Allowed != test.allowed || e.User != test.payer {
+			t.Errorf("%q pays: %+v %v", test.payer, e.Decision, err)
+		}
+	}
+	seats := edited(t, "subscription.active.seats.json")
+	b.take(seats)
+	account, err := b.g.AccountOf(Visitor{User: ada, Person: "bob"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := b.g.Rules().Require("seats")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate := entitlement.Decide(account, q, b.g.Rules(), b.now)
+	b.g.Refused(Refusal{RequestID: "seat", User: "bob", Payer: ada, Plans: []string{"seats"}, Code: string(gate.Reason)})
+	if _, e, err := b.g.ExplainRequest("seat"); err != nil || e.Decision != gate || gate.Allowed {
+		t.Errorf("the gate says %+v, the explanation %+v %v", gate, e.Decision, err)
+	}
 }

@@ -209,6 +209,7 @@ func (g *Gateway) Forget(ctx context.Context, user string) (removed int, err err
 	if err := g.forgetNotifications(ctx, user); err != nil {
 		return 0, err
 	}
+	g.refusals.forget(user)
 	g.contested.clear(user)
 	g.logger.Info("user forgotten", zap.String("user_hash", g.HashUser(user)), zap.Int("records", removed))
 	return removed, nil

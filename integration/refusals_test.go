@@ -32,7 +32,7 @@ func TestWhyRefused(t *testing.T) {
 	wants(t, s.tells(t, "explain", "--request", id), u.user+" wanted pro", "refused: canceled")
 
 	shown := s.tells(t, "show", u.user)
-	wants(t, shown, "CHANGED", "status active → canceled", "new, ", "  webhook ")
+	wants(t, shown, "CHANGED", "status active → canceled", "new active", "  webhook ")
 	if h := s.tellsJSON(t, "show", u.user)["history"].([]any); len(h) != 3 || h[0].(object)["told"].(object)["by"] != "webhook" {
 		t.Error(h)
 	}
