@@ -77,6 +77,13 @@ var verbs = []verb{
 	{http.MethodPut, "users/*/links/*", []string{"polar", "dry_run"}, adminLink},
 	{http.MethodPost, "webhook/setup", nil, adminWebhookSetup},
 	{http.MethodPost, "notify/resend", nil, adminResend},
+	{http.MethodGet, "backup", nil, adminBackup},
+	{http.MethodGet, "export", []string{"after", "limit"}, adminExport},
+}
+
+// adminAnswer is an answer that is no JSON.
+type adminAnswer interface {
+	answer(http.ResponseWriter) error
 }
 
 // serve answers one request.
@@ -101,6 +108,9 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 	answer, err := v.do(&adminCall{Request: r, gateway: g.core, args: args, query: query})
 	if err != nil {
 		return adminFailure(w.Header(), err)
+	}
+	if own, ok := answer.(adminAnswer); ok {
+		return own.answer(w)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(w).Encode(answer)
@@ -227,20 +237,31 @@ const (
 
 func adminUsers(c *adminCall) (any, error) {
 	f := gateway.UserFilter{
-		Plan: c.query.Get("plan"), Status: c.query.Get("status"), After: c.query.Get("after"), Limit: usersByDefault,
+		Plan: c.query.Get("plan"), Status: c.query.Get("status"), After: c.query.Get("after"),
 	}
-	if text := c.query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > usersAtMost {
-			return nil, badInput("limit: %q is not a number from 1 to %d", text, usersAtMost)
-		}
-		f.Limit = n
+	limit, err := c.limit(usersByDefault, usersAtMost)
+	if err != nil {
+		return nil, err
 	}
+	f.Limit = limit
 	list, more, err := c.gateway.Users(c.Context(), f)
 	if err != nil {
 		return nil, err
 	}
 	return viewUsers(list, more), nil
+}
+
+// limit reads how many are asked for.
+func (c *adminCall) limit(byDefault, atMost int) (int, error) {
+	text := c.query.Get("limit")
+	if text == "" {
+		return byDefault, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > atMost {
+		return 0, badInput("limit: %q is not a number from 1 to %d", text, atMost)
+	}
+	return n, nil
 }
 
 func adminShow(c *adminCall) (any, error) {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -62,15 +63,22 @@ func newAdminAPI(t *testing.T, app *App) *adminAPI {
 
 func (a *adminAPI) do(method, target, body string) (status int, answer map[string]any, header http.Header) {
 	a.t.Helper()
+	w := a.send(method, target, body)
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+		a.t.Fatalf("%s %s: %d, no JSON: %s", method, target, w.Code, w.Body)
+	}
+	return w.Code, answer, w.Header()
+}
+
+// send is do for what need not answer with JSON.
+func (a *adminAPI) send(method, target, body string) *httptest.ResponseRecorder {
+	a.t.Helper()
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	w := newRecorder()
 	a.http.ServeHTTP(w, r)
-	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
-		a.t.Fatalf("%s %s: %d, no JSON: %s", method, target, w.Code, w.Body)
-	}
 	a.check(r, w)
-	return w.Code, answer, w.Header()
+	return w
 }
 
 // ok is do for what must succeed.
@@ -199,6 +207,14 @@ func TestAdminAPI(t *testing.T) {
 			t.Error(after, users)
 		}
 	}
+	for after, next := range map[string]any{"": odd, url.QueryEscape(odd): nil} {
+		if x := a.ok("GET", "/polar/export?limit=1&after="+after, ""); len(x["users"].([]any)) != 1 || x["next"] != next {
+			t.Error(x)
+		}
+	}
+	if w := a.send("GET", "/polar/backup", ""); w.Code != 200 || strconv.Itoa(w.Body.Len()) != w.Header().Get("Content-Length") {
+		t.Error(w.Code, w.Body.Len(), w.Header())
+	}
 	if r := a.ok("DELETE", "/polar/users/ada", ""); r["removed"].(float64) < 2 || decideOf(t, app, "ada", "pro") {
 		t.Error(r)
 	}
@@ -289,6 +305,9 @@ func TestAdminRefusals(t *testing.T) {
 		{"PUT", "/polar/users/ada/links/x?dry_run=maybe", "", 400, "true nor false"},
 		{"PUT", "/polar/users/ada/links/x?polar=no", "", 400, "true nor false"},
 		{"PUT", "/polar/users/%7f/links/x", "", 400, "control"},
+		{"POST", "/polar/backup", "", 405, "GET"},
+		{"GET", "/polar/backup?gateway=nope", "", 404, "default"},
+		{"GET", "/polar/export?limit=501", "", 400, "500"},
 		{"GET", "/polar/webhook/setup", "", 405, "POST"},
 		{"POST", "/polar/webhook/setup", "", 400, `{"url"`},
 		{"POST", "/polar/webhook/setup", `{"uri":"https://app.example.com"}`, 400, `{"url"`},

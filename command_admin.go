@@ -46,13 +46,37 @@ type adminRefusal struct {
 
 func (e *adminRefusal) Error() string { return e.text }
 
-// ask sends a request and reads the answer. parts are those of the path, not
-// encoded yet.
+// ask sends a request and reads the answer as JSON.
 func (o *operator) ask(ctx context.Context, method string, parts []string, query url.Values, body, into any) error {
-	address := cmp.Or(o.address, caddy.DefaultAdminListen)
-	addr, err := caddy.ParseNetworkAddress(address)
+	res, err := o.send(ctx, method, parts, query, body)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return o.unreached(err)
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields() // or any JSON would do
+	if d.Decode(into) != nil {
+		return o.unexpected()
+	}
+	return nil
+}
+
+// maxAnswer is the largest answer that is read into memory.
+const maxAnswer = 64 << 20
+
+// where is the admin API's address.
+func (o *operator) where() string { return cmp.Or(o.address, caddy.DefaultAdminListen) }
+
+// send sends a request and gives back an answer of status 200, whose body is to be
+// closed. parts are those of the path, not encoded yet.
+func (o *operator) send(ctx context.Context, method string, parts []string, query url.Values, body any) (*http.Response, error) {
+	addr, err := caddy.ParseNetworkAddress(o.where())
 	if err != nil || addr.PortRangeSize() > 1 {
-		return errors.New("--address: it must be like localhost:2019 or unix//run/caddy-admin.sock")
+		return nil, errors.New("--address: it must be like localhost:2019 or unix//run/caddy-admin.sock")
 	}
 	host := addr.JoinHostPort(0)
 	dial, origin := host, "http://"+host
@@ -64,13 +88,13 @@ func (o *operator) ask(ctx context.Context, method string, parts []string, query
 	if body != nil {
 		raw, err := json.Marshal(body)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		sent = bytes.NewReader(raw)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+o.path(parts, query), sent)
 	if err != nil {
-		return errors.New("--address: it must be like localhost:2019")
+		return nil, errors.New("--address: it must be like localhost:2019")
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if origin != "" {
@@ -84,10 +108,13 @@ func (o *operator) ask(ctx context.Context, method string, parts []string, query
 	}}
 	res, err := client.Do(req)
 	if err != nil {
-		return unreached(address, err)
+		return nil, o.unreached(err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
 	}
 	defer res.Body.Close()
-	return readAdmin(address, res, into)
+	return nil, o.refused(res)
 }
 
 func (o *operator) path(parts []string, query url.Values) string {
@@ -111,7 +138,8 @@ func (o *operator) path(parts []string, query url.Values) string {
 	return path
 }
 
-func unreached(address string, err error) error {
+func (o *operator) unreached(err error) error {
+	address := o.where()
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
@@ -121,26 +149,23 @@ func unreached(address string, err error) error {
 	return fmt.Errorf("%s: %s: is that the admin API of a running Caddy? Say where it is with --address <host:port>", address, firstLine(err.Error()))
 }
 
-func readAdmin(address string, res *http.Response, into any) error {
-	raw, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))
+func (o *operator) unexpected() error {
+	return fmt.Errorf("%s answers, but not as expected: is it the admin API of a Caddy of this version?", o.where())
+}
+
+// refused is what an answer says that is not of status 200.
+func (o *operator) refused(res *http.Response) error {
+	raw, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
 	if err != nil {
-		return unreached(address, err)
-	}
-	if res.StatusCode == http.StatusOK {
-		d := json.NewDecoder(bytes.NewReader(raw))
-		d.DisallowUnknownFields() // or any JSON would do
-		if err := d.Decode(into); err != nil {
-			return fmt.Errorf("%s answers, but not as expected: is it the admin API of a Caddy of this version?", address)
-		}
-		return nil
+		return o.unreached(err)
 	}
 	if said := sentence(string(raw)); said != "" {
 		return &adminRefusal{res.StatusCode, said}
 	}
 	if res.StatusCode == http.StatusNotFound {
-		return fmt.Errorf("%s: the Caddy there has no Polar gateway built in", address)
+		return fmt.Errorf("%s: the Caddy there has no Polar gateway built in", o.where())
 	}
-	return fmt.Errorf("%s answered %d %s", address, res.StatusCode, http.StatusText(res.StatusCode))
+	return fmt.Errorf("%s answered %d %s", o.where(), res.StatusCode, http.StatusText(res.StatusCode))
 }
 
 // tell prints an answer: as JSON, or as a table.

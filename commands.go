@@ -24,6 +24,9 @@ var subcommands = []func() *cobra.Command{
 	syncCommand,
 	webhookCommand,
 	notifyCommand,
+	backupCommand,
+	restoreCommand,
+	exportCommand,
 }
 
 func init() {

@@ -55,20 +55,25 @@ func inspect(path string) error {
 	if err != nil {
 		return explain(path, err)
 	}
+	return explain(path, look(path, func(tx *bolt.Tx) error { return inspectPages(tx, info.Size()) }))
+}
+
+// look reads a file that is there, without writing to it.
+func look(path string, body func(*bolt.Tx) error) error {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, ReadOnly: true})
 	var system syscall.Errno
 	switch {
 	case err == nil:
 	case errors.Is(err, bolterrors.ErrTimeout), errors.As(err, &system):
-		return explain(path, err)
+		return err
 	default: // bbolt has no sentinel for all that can be wrong inside
-		return explain(path, fmt.Errorf("%w: %w", ErrCorrupt, err))
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	err = transact(db, false, func(tx *bolt.Tx) (bool, error) { return false, inspectPages(tx, info.Size()) })
+	err = transact(db, false, func(tx *bolt.Tx) (bool, error) { return false, body(tx) })
 	if !errors.Is(err, errBroken) {
 		_ = db.Close()
 	}
-	return explain(path, err)
+	return err
 }
 
 func inspectPages(tx *bolt.Tx, size int64) error {

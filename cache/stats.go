@@ -2,7 +2,6 @@ package cache
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
@@ -72,13 +71,4 @@ func (s *Store) Stats() (Stats, error) {
 	}
 	out.Objects, out.CountedAt = c.objects, c.at // a map that is never changed
 	return out, nil
-}
-
-// Backup writes a consistent copy of the file, which can be opened like it. The
-// file grows while it is written to, so write to a disk, not to a slow network.
-func (s *Store) Backup(w io.Writer) error {
-	return s.read(func(tx *bolt.Tx) error {
-		_, err := tx.WriteTo(w)
-		return err
-	})
 }

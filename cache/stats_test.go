@@ -1,13 +1,9 @@
 package cache
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 )
@@ -48,41 +44,3 @@ func TestStats(t *testing.T) {
 		t.Errorf("a minute later %+v", again)
 	}
 }
-
-// TestBackup: a copy made while others write is a store of one moment.
-func TestBackup(t *testing.T) {
-	s := testStore(t)
-	crowd(t, s, 200)
-	want := dump(t, s)
-	path := filepath.Join(t.TempDir(), "copy.db")
-	file := must(os.Create(path))
-	writes := writerFunc(func(b []byte) (int, error) {
-		apply(t, s, purchase("meanwhile", len(b)))
-		return file.Write(b)
-	})
-	if err := s.Backup(writes); err != nil {
-		t.Fatal(err)
-	}
-	if err := file.Close(); err != nil {
-		t.Fatal(err)
-	}
-	restored := claimed(t, path)
-	defer restored.Close()
-	if diff := differences(want, dump(t, restored)); diff != "" {
-		t.Errorf("the copy is not the store:\n%s", diff)
-	}
-	consistent(t, restored, "00001")
-	full := writerFunc(func([]byte) (int, error) { return 0, errors.New("disk full") })
-	if err := s.Backup(full); err == nil || !strings.Contains(err.Error(), "disk full") { // bbolt does not wrap it
-		t.Errorf("to a full disk: %v", err)
-	}
-	unclaimed := New(filepath.Join(t.TempDir(), "x.db"))
-	defer unclaimed.Close()
-	if err := unclaimed.Backup(io.Discard); !errors.Is(err, errUnclaimed) {
-		t.Errorf("of no store: %v", err)
-	}
-}
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(b []byte) (int, error) { return f(b) }

@@ -1,0 +1,147 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// Backup writes a consistent copy of the file, which can be opened like it. The
+// file grows while it is written to, so write to a disk, not to a slow network.
+func (s *Store) Backup(w io.Writer) error {
+	return s.read(func(tx *bolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	})
+}
+
+// Copy is a copy of a store, in a temporary file that is its owner's alone.
+// Close removes it.
+type Copy struct {
+	io.Reader
+	Size   int64
+	SHA256 []byte
+
+	file *os.File
+}
+
+// Copy makes a copy of the store as it is now, beside it: whoever then reads the
+// copy can take their time.
+func (s *Store) Copy(ctx context.Context) (_ *Copy, err error) {
+	if _, err := s.open(); err != nil {
+		return nil, err
+	}
+	file, err := os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+".copy-*") // with mode 0600
+	if err != nil {
+		return nil, explain(s.path, err)
+	}
+	c := &Copy{Reader: file, file: file}
+	_ = os.Remove(file.Name()) // where the system allows it, not even a crash leaves it behind
+	defer func() {
+		if err != nil {
+			_ = c.Close()
+		}
+	}()
+	sum := sha256.New()
+	if err := s.Backup(io.MultiWriter(untilDone{ctx}, file, sum)); err != nil {
+		if ended := context.Cause(ctx); ended != nil {
+			return nil, ended // bbolt does not wrap it
+		}
+		return nil, fmt.Errorf("a copy beside the store: %w", err)
+	}
+	c.SHA256 = sum.Sum(nil)
+	if c.Size, err = file.Seek(0, io.SeekCurrent); err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	return c, err
+}
+
+// Close removes the copy.
+func (c *Copy) Close() error {
+	err := c.file.Close()
+	if gone := os.Remove(c.file.Name()); !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	return err
+}
+
+// untilDone takes nothing any more once its context has ended.
+type untilDone struct{ context.Context }
+
+func (d untilDone) Write(b []byte) (int, error) { return len(b), context.Cause(d) }
+
+// Summary is what a store's file tells of itself.
+type Summary struct {
+	Owner   Owner // without its key
+	Schema  uint64
+	Bytes   int64
+	Objects map[string]int // records of each kind
+}
+
+// Inspect looks through the whole of a store's file that nobody has open, and
+// changes nothing. With an owner it must be that one's.
+func Inspect(path string, want *Owner) (Summary, error) {
+	sum, err := summarize(path, want)
+	if err != nil {
+		return Summary{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return sum, nil
+}
+
+func summarize(path string, want *Owner) (Summary, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Summary{}, fs.ErrNotExist
+	case err != nil:
+		return Summary{}, err
+	case !info.Mode().IsRegular():
+		return Summary{}, fmt.Errorf("%w: it is no file", ErrCorrupt)
+	case info.Size() == 0:
+		return Summary{}, fmt.Errorf("%w: it is empty", ErrCorrupt)
+	}
+	sum := Summary{Bytes: info.Size(), Objects: make(map[string]int, len(countedBuckets))}
+	err = look(path, func(tx *bolt.Tx) error {
+		if err := inspectPages(tx, info.Size()); err != nil {
+			return err
+		}
+		h := readHeader(tx)
+		if h.schema == 0 {
+			return fmt.Errorf("%w: nothing was ever written to it", ErrCorrupt)
+		}
+		if want != nil {
+			if _, err := claimedBy(tx, *want); err != nil {
+				return err
+			}
+		}
+		sum.Schema, sum.Owner = h.schema, Owner{Gateway: h.gateway, Server: h.server, Organization: h.organization}
+		return countAll(tx, sum.Objects)
+	})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		err = ErrLocked
+	}
+	return sum, err
+}
+
+// countAll visits every page, so that what is damaged shows, and counts the
+// records of which Stats tells.
+func countAll(tx *bolt.Tx, objects map[string]int) error {
+	for _, name := range countedBuckets {
+		objects[string(name)] = 0
+	}
+	return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+		n := b.Stats().KeyN
+		if _, counted := objects[string(name)]; counted {
+			objects[string(name)] = n
+		}
+		return nil
+	})
+}

@@ -1,0 +1,92 @@
+package integration
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestBackupWhileWebhooksCome: the backup is a store, and has whatever was
+// acknowledged before it began.
+func TestBackupWhileWebhooksCome(t *testing.T) {
+	t.Parallel()
+	s := startPaywall(t)
+	var mu sync.Mutex
+	var taken []string // users whose webhook was answered with 200
+	acknowledged := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(taken)
+	}
+	stop := make(chan struct{})
+	var polars sync.WaitGroup
+	for range 4 {
+		polars.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				u := newSubscriber(productPro)
+				r, err := s.try(http.MethodPost, "http://"+s.sites["app"]+webhookPath, signed(s.key, u.active(t)))
+				if err != nil || r.status != http.StatusOK {
+					t.Errorf("a webhook during a backup: %v %v", r, err)
+					return
+				}
+				mu.Lock()
+				taken = append(taken, u.user)
+				mu.Unlock()
+			}
+		})
+	}
+	ended := sync.OnceFunc(func() { close(stop); polars.Wait() })
+	defer ended()
+	waitFor(t, "webhooks", func() bool { return len(acknowledged()) >= 50 || t.Failed() })
+	before := acknowledged()
+	file := filepath.Join(s.dir, "backup.db")
+	v := s.tellsJSON(t, "backup", file)
+	during := len(acknowledged())
+	waitFor(t, "more webhooks", func() bool { return len(acknowledged()) > during || t.Failed() })
+	ended()
+	n := int(v["objects"].(object)["subscriptions"].(float64))
+	if v["gateway"] != "default" || n < len(before) || n > len(acknowledged()) {
+		t.Errorf("%d before, %d after: %v", len(before), len(acknowledged()), v)
+	}
+	s.fails(t, []string{"backup", file}, "is there already")
+
+	said, err := s.command("polar", "restore", file, "--to", s.store())
+	if err == nil || !strings.Contains(said, "stop that Caddy") {
+		t.Errorf("over a store in use: %v %s", err, said)
+	}
+	config := s.caddyfile(usual, s.paywall(t, "app"))
+	s.stop(t)
+	if said, err := s.command("polar", "restore", file, "--to", s.store()); err == nil || !strings.Contains(said, "is there already") {
+		t.Errorf("over a store: %v %s", err, said)
+	}
+	if err := os.Rename(s.store(), s.store()+".before"); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := s.command("polar", "restore", file, "--to", s.store()); err != nil {
+		t.Fatal(err, said)
+	}
+	s.start(t, config)
+	for _, user := range before {
+		s.get(t, "app", "/pro/x", as(user)).wants(t, http.StatusOK)
+	}
+	if lines := strings.Count(s.tells(t, "export"), "\n"); lines != n {
+		t.Errorf("%d users, and %d subscriptions", lines, n)
+	}
+	if lines := strings.Count(s.tells(t, "export", "--format", "csv"), ",active,"); lines != n {
+		t.Errorf("%d lines, and %d subscriptions", lines, n)
+	}
+	s.subscribe(t, "app", productPro) // it can be written
+	entries, err := os.ReadDir(filepath.Dir(s.store()))
+	if err != nil || len(entries) != 2 {
+		t.Errorf("%v: besides the stores there is something: %v", err, entries)
+	}
+}
