@@ -53,7 +53,8 @@ func (a *Admin) Routes() []caddy.AdminRoute {
 // stand for something, decoded.
 type adminCall struct {
 	*http.Request
-	gateway *gateway.Gateway
+	app     func() (*App, error)
+	gateway *gateway.Gateway // the one that is meant; nil for health
 	args    []string
 	query   url.Values
 }
@@ -64,6 +65,9 @@ type verb struct {
 	query        []string // the parameters it takes, besides gateway
 	do           func(*adminCall) (any, error)
 }
+
+// ofGateway says that the verb is about one gateway.
+func (v *verb) ofGateway() bool { return !strings.HasPrefix(v.path, "health/") }
 
 var verbs = []verb{
 	{http.MethodGet, "status", nil, adminStatus},
@@ -79,9 +83,11 @@ var verbs = []verb{
 	{http.MethodPost, "notify/resend", nil, adminResend},
 	{http.MethodGet, "backup", nil, adminBackup},
 	{http.MethodGet, "export", []string{"after", "limit"}, adminExport},
+	{http.MethodGet, "health/live", nil, adminLive},
+	{http.MethodGet, "health/ready", nil, adminReady},
 }
 
-// adminAnswer is an answer that is no JSON.
+// adminAnswer is an answer that is not just JSON with status 200.
 type adminAnswer interface {
 	answer(http.ResponseWriter) error
 }
@@ -97,22 +103,40 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	app, err := a.app()
-	if err != nil {
-		return adminError(http.StatusConflict, err)
+	c := &adminCall{Request: r, app: a.app, args: args, query: query}
+	if v.ofGateway() {
+		g, err := c.chosen()
+		if err != nil {
+			return err
+		}
+		c.gateway = g.core
 	}
-	g, err := app.chosen(query.Get("gateway"))
-	if err != nil {
-		return adminError(http.StatusNotFound, err)
-	}
-	answer, err := v.do(&adminCall{Request: r, gateway: g.core, args: args, query: query})
+	answer, err := v.do(c)
 	if err != nil {
 		return adminFailure(w.Header(), err)
 	}
 	if own, ok := answer.(adminAnswer); ok {
 		return own.answer(w)
 	}
+	return answerJSON(w, http.StatusOK, answer)
+}
+
+// chosen is the gateway that is meant.
+func (c *adminCall) chosen() (*Gateway, error) {
+	app, err := c.app()
+	if err != nil {
+		return nil, adminError(http.StatusConflict, err)
+	}
+	g, err := app.chosen(c.query.Get("gateway"))
+	if err != nil {
+		return nil, adminError(http.StatusNotFound, err)
+	}
+	return g, nil
+}
+
+func answerJSON(w http.ResponseWriter, status int, answer any) error {
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
 	return json.NewEncoder(w).Encode(answer)
 }
 

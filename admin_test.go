@@ -215,6 +215,12 @@ func TestAdminAPI(t *testing.T) {
 	if w := a.send("GET", "/polar/backup", ""); w.Code != 200 || strconv.Itoa(w.Body.Len()) != w.Header().Get("Content-Length") {
 		t.Error(w.Code, w.Body.Len(), w.Header())
 	}
+	if v := a.ok("GET", "/polar/health/live", ""); v["live"] != true {
+		t.Error(v)
+	}
+	if v := a.ok("GET", "/polar/health/ready", ""); v["ready"] != true || v["gateways"].([]any)[0].(map[string]any)["gateway"] != "default" {
+		t.Error(v)
+	}
 	if r := a.ok("DELETE", "/polar/users/ada", ""); r["removed"].(float64) < 2 || decideOf(t, app, "ada", "pro") {
 		t.Error(r)
 	}
@@ -308,6 +314,11 @@ func TestAdminRefusals(t *testing.T) {
 		{"POST", "/polar/backup", "", 405, "GET"},
 		{"GET", "/polar/backup?gateway=nope", "", 404, "default"},
 		{"GET", "/polar/export?limit=501", "", 400, "500"},
+		{"GET", "/polar/health", "", 404, "nothing of this name"},
+		{"HEAD", "/polar/health/x", "", 404, "nothing of this name"},
+		{"POST", "/polar/health/live", "", 405, "GET"},
+		{"GET", "/polar/health/live?gateway=default", "", 400, "leave it out"},
+		{"GET", "/polar/health/ready?gateway=nope", "", 404, "default"},
 		{"GET", "/polar/webhook/setup", "", 405, "POST"},
 		{"POST", "/polar/webhook/setup", "", 400, `{"url"`},
 		{"POST", "/polar/webhook/setup", `{"uri":"https://app.example.com"}`, 400, `{"url"`},

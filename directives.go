@@ -27,6 +27,7 @@ func init() {
 //
 //	polar [<gateway>] {
 //		path <prefix>
+//		health
 //	}
 func parsePolar(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	handler := new(Handler)
@@ -51,7 +52,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("unexpected %q: polar takes one argument, the gateway's name", d.Val())
 	}
-	err := subdirectives(d, map[string]func(*caddyfile.Dispenser) error{"path": one(&h.Path)})
+	err := subdirectives(d, map[string]func(*caddyfile.Dispenser) error{"path": one(&h.Path), "health": flag(&h.Health)})
 	if err == nil {
 		if err = checkPath(h.Path); err != nil {
 			err = d.WrapErr(err)

@@ -38,6 +38,10 @@ type Handler struct {
 	// Path is the prefix of the routes. Default: /auth/polar.
 	Path string `json:"path,omitempty"`
 
+	// Health serves /health/live and /health/ready below the path, to anybody:
+	// status 200 or 503, and nothing else. Default: neither is there.
+	Health bool `json:"health,omitempty"`
+
 	gateway *Gateway
 	path    string
 }
@@ -96,6 +100,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (answered bool, 
 				s.site.gateway.name, h.gateway.name, h.path))
 	}
 	if route, ok := strings.CutPrefix(r.URL.Path, h.path); ok && (route == "" || route[0] == '/') {
+		if h.Health && (route == routeLive || route == routeReady) {
+			h.serveHealth(w, r, route)
+			return true, nil
+		}
 		return true, h.gateway.serveRoute(w, r, v, route)
 	}
 	v.introduce(r)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -109,6 +110,9 @@ func (s *Store) commit(batch []*change) {
 	var folding *bodyError
 	switch {
 	case err == nil:
+		if accounts != nil {
+			s.unwritten.Store(nil)
+		}
 		s.memory.replace(accounts, seq)
 		s.watchers.tell(accounts)
 		return
@@ -125,9 +129,36 @@ func (s *Store) commit(batch []*change) {
 		s.memory.forget(seq)
 	}
 	err = fmt.Errorf("writing store %s: %w", s.path, err)
+	if !errors.As(err, &folding) {
+		s.unwritten.Store(&writeFailure{err, time.Now()})
+	}
 	for _, c := range batch {
 		c.applied, c.err = Applied{}, err
 	}
+}
+
+// writeFailure is why the disk did not take a commit, and when.
+type writeFailure struct {
+	err error
+	at  time.Time
+}
+
+// Check says why the store cannot be read, or could not be written the last time.
+// In the second case that is tried again, though not all the time.
+func (s *Store) Check(ctx context.Context) error {
+	if err := s.read(func(*bolt.Tx) error { return nil }); err != nil {
+		return err
+	}
+	switch failure := s.unwritten.Load(); {
+	case failure == nil:
+		return nil
+	case time.Since(failure.at) < openAgain:
+		return failure.err
+	}
+	return s.submit(ctx, &change{run: func(f *fold) error {
+		f.dirty = true // a commit of nothing
+		return nil
+	}})
 }
 
 // manyTouched is from how many users on a commit no longer reads their accounts
@@ -138,7 +169,7 @@ const manyTouched = 128
 // write folds a batch into one transaction. It returns the accounts that are
 // different now, and the transaction's sequence number. Of those who are not in
 // memory it returns nil: they are read when they come, and who does not come
-// takes nobody's room.
+// takes nobody's room. No accounts, not even none: there was nothing to write.
 func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account, seq uint64, err error) {
 	err = s.transact(true, func(tx *bolt.Tx) (bool, error) {
 		seq = sequence(tx)

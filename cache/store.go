@@ -62,6 +62,8 @@ type Store struct {
 	// failed is why the file could not be opened at failedAt.
 	failed   error
 	failedAt time.Time
+	// unwritten is the failure of the last commit, nil if it went well.
+	unwritten atomic.Pointer[writeFailure]
 }
 
 // New makes a store that will open path on first use. Close it.

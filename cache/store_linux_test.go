@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -203,5 +204,55 @@ func TestCloseDuringFailedCommit(t *testing.T) {
 	}
 	for range 5 {
 		<-results
+	}
+}
+
+// TestCheck: a store that could not be written says so until it can be again.
+func TestCheck(t *testing.T) {
+	s := testStore(t)
+	apply(t, s, purchase("u", 1))
+	check := func() error { return s.Check(t.Context()) }
+	if err := check(); err != nil {
+		t.Fatal(err)
+	}
+	fails := func(name string) {
+		t.Helper()
+		breakWrites(t, s)
+		if _, err := s.Apply(t.Context(), purchase(name, 1)); err == nil {
+			t.Fatal("it was written all the same")
+		}
+	}
+	ago := func() { s.unwritten.Load().at = s.unwritten.Load().at.Add(-openAgain) }
+	fails("lost")
+	_ = account(t, s, "another") // opens the file
+	before := lastCommit(s)
+	for range 2 { // nor is it tried all the time
+		if err := check(); err == nil || !strings.Contains(err.Error(), "writing store "+s.path) || lastCommit(s) != before {
+			t.Errorf("right after a failure: %v", err)
+		}
+	}
+	apply(t, s, purchase("u", 1)) // known: nothing is written
+	if err := check(); err == nil {
+		t.Error("what was not written has mended it")
+	}
+	ago()
+	if err := check(); err != nil || s.unwritten.Load() != nil || lastCommit(s) != before+1 {
+		t.Errorf("tried again: %v", err)
+	}
+	fails("lost again")
+	ago()
+	_ = account(t, s, "a third")
+	breakWrites(t, s)
+	if err := check(); err == nil || time.Since(s.unwritten.Load().at) > time.Second {
+		t.Errorf("tried again in vain: %v", err)
+	}
+	apply(t, s, purchase("v", 1))
+	if err := check(); err != nil {
+		t.Errorf("after a write: %v", err)
+	}
+	unclaimed := New(filepath.Join(t.TempDir(), "x.db"))
+	defer unclaimed.Close()
+	if err := unclaimed.Check(t.Context()); !errors.Is(err, errUnclaimed) {
+		t.Error(err)
 	}
 }

@@ -81,6 +81,7 @@ type syncer struct {
 	overdue  int        // the page of periods that are over that it was at
 	hurried  time.Time  // when a wish was last granted, by this machine's clock
 	last     SyncReport // the last whole one; zero Began: none yet
+	filled   time.Time  // until when the store had all, whoever has filled it; zero: it never had
 	progress *syncRun   // nil: none is running
 	failed   error      // why the last one failed, nil if it did not
 	failures int
@@ -258,6 +259,9 @@ func (g *Gateway) recallSync() error {
 	if kept, ok := g.store.Kept(noteSynced).(SyncReport); ok { // by the configuration before
 		last, deaf = kept, 0
 	}
+	if !last.Partial {
+		g.sync.filled = latest(last.Ended, m.Stopped)
+	}
 	last.Emails = last.Emails && g.linkEmail // else they are about to be forgotten
 	if !last.Seats || g.usesBenefits() && !last.Benefits || g.linkEmail && !last.Emails || g.longestGrace() > last.Grace {
 		return nil // this configuration needs more than was read
@@ -339,7 +343,7 @@ func (g *Gateway) Sync(ctx context.Context) (SyncReport, error) {
 		}
 		return SyncReport{}, err
 	}
-	s.failures, s.last = 0, run.report
+	s.failures, s.last, s.filled = 0, run.report, run.report.Ended
 	g.store.Keep(noteSynced, run.report)
 	return run.report, nil
 }

@@ -90,3 +90,22 @@ func TestBackupWhileWebhooksCome(t *testing.T) {
 		t.Errorf("%v: besides the stores there is something: %v", err, entries)
 	}
 }
+
+// TestHealth is asked as an orchestrator does.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "polar {\nhealth\n}\nrespond app")
+	s.ask(t, http.MethodGet, "/polar/health/live").wants(t, http.StatusOK)
+	if v := s.ask(t, http.MethodGet, "/polar/health/ready").wants(t, http.StatusOK).json(t); v["ready"] != true {
+		t.Error(v)
+	}
+	for _, path := range []string{"/auth/polar/health/live", "/auth/polar/health/ready"} {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			if r := s.do(t, method, "app", path).wants(t, http.StatusOK); r.body != "" || r.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s %s: %v", method, path, r)
+			}
+		}
+	}
+	s.load(t, s.caddyfile(usual, s.site(t, "app", "polar\nrespond app"))).wants(t, http.StatusOK)
+	s.get(t, "app", "/auth/polar/health/ready").wants(t, http.StatusNotFound)
+}
