@@ -3,6 +3,8 @@ package integration
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -75,9 +77,17 @@ func TestSecrecy(t *testing.T) {
 		"/config/":    s.ask(t, http.MethodGet, "/config/").wants(t, http.StatusOK).body,
 		"/metrics":    s.ask(t, http.MethodGet, "/metrics").wants(t, http.StatusOK).body,
 		"goroutines":  s.ask(t, http.MethodGet, "/debug/pprof/goroutine?debug=2").wants(t, http.StatusOK).body,
+		"readiness":   s.ask(t, http.MethodGet, "/polar/health/ready").body,
+		"export":      s.tells(t, "export") + s.tells(t, "export", "--format", "csv"),
+		"backup":      s.tells(t, "backup", filepath.Join(s.dir, "backup.db")),
 		"the command": strings.Join(s.cmd.Args, " "),
 	}
 	s.stop(t)
+	copied, err := os.ReadFile(filepath.Join(s.dir, "backup.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown["the backup's bytes"] = string(copied)
 	shown["the log"] = s.logs()
 	for where, text := range shown {
 		for _, secret := range append([]string{canary, email}, tokens...) {
