@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -89,6 +90,38 @@ func TestBackupWhileWebhooksCome(t *testing.T) {
 	if err != nil || len(entries) != 2 {
 		t.Errorf("%v: besides the stores there is something: %v", err, entries)
 	}
+}
+
+// TestGoldenCopies: what the commands say that write files, to the letter.
+func TestGoldenCopies(t *testing.T) {
+	t.Parallel()
+	s := startPaywall(t)
+	u := s.subscribe(t, "app", productPro)
+	s.tells(t, "pass", u.user, "basic", "--until", told(now.Add(day)), "--reason", "=1+1")
+	sized := regexp.MustCompile(`(?m)^(bytes +)\d+$`)
+	golden(t, "backup", sized.ReplaceAllString(s.tells(t, "backup", "backup.db"), "$1<SIZE>"))
+	golden(t, "export-csv", s.tells(t, "export", "--format", "csv"))
+	golden(t, "export-out", s.tells(t, "export", "--out", "users.jsonl"))
+	s.write(t, "text", "no store")
+	for name, args := range map[string][]string{
+		"backup-there":   {"backup", "text", "--address", s.admin},
+		"export-format":  {"export", "--format", "xml", "--address", s.admin},
+		"restore-in-use": {"restore", "backup.db", "--to", s.store()},
+		"restore-text":   {"restore", "text", "--to", "new.db"},
+		"restore-server": {"restore", "backup.db", "--to", "new.db", "--server", "sandbox"},
+		"restore-dir":    {"restore", "backup.db", "--to", "none/new.db"},
+	} {
+		said, err := s.command(append([]string{"polar"}, args...)...)
+		if err == nil {
+			t.Errorf("caddy polar %v succeeds: %s", args, said)
+		}
+		golden(t, name, said)
+	}
+	said, err := s.command("polar", "restore", "backup.db", "--to", "new.db")
+	if err != nil {
+		t.Error(err)
+	}
+	golden(t, "restore", sized.ReplaceAllString(said, "$1<SIZE>"))
 }
 
 // TestHealth is asked as an orchestrator does.
