@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -265,6 +266,14 @@ func TestWriteNewIsWhole(t *testing.T) {
 	if err := writeNew(t.Context(), filepath.Join(dir, "g"), func(context.Context, *os.File) error { return fs.ErrInvalid }); err != fs.ErrInvalid {
 		t.Error(err)
 	}
+	err = writeNew(t.Context(), filepath.Join(dir, "h"), func(ctx context.Context, _ *os.File) error {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+	wantRefusal(t, "Ctrl-C", err, "interrupt")
 	wantFiles(t, dir, "f")
 }
 
