@@ -40,7 +40,7 @@ func adminReady(c *adminCall) (any, error) {
 		}
 		names = []string{g.name}
 	}
-	v := readyView{Ready: true}
+	v := readyView{Ready: true, Gateways: []gatewayReady{}}
 	for _, name := range names {
 		r := app.Gateways[name].core.Ready(c.Context())
 		ready := r.Reason == ""

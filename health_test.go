@@ -109,6 +109,9 @@ func TestAdminReady(t *testing.T) {
 	if v := a.ok("GET", "/polar/health/ready?gateway=default", ""); v["ready"] != true || len(v["gateways"].([]any)) != 1 {
 		t.Error(v)
 	}
+	if v := newAdminAPI(t, new(App)).ok("GET", "/polar/health/ready", ""); v["ready"] != true {
+		t.Error(v) // nothing is missing
+	}
 }
 
 // TestHealthWithoutApp: a Caddy without gateways lives, and is not ready.
