@@ -81,6 +81,7 @@ var verbs = []verb{
 	{http.MethodPut, "users/*/links/*", []string{"polar", "dry_run"}, adminLink},
 	{http.MethodPost, "webhook/setup", nil, adminWebhookSetup},
 	{http.MethodPost, "notify/resend", nil, adminResend},
+	{http.MethodGet, "revenue", []string{"from", "to", "interval"}, adminRevenue},
 	{http.MethodGet, "backup", nil, adminBackup},
 	{http.MethodGet, "export", []string{"after", "limit"}, adminExport},
 	{http.MethodGet, "health/live", nil, adminLive},

@@ -231,6 +231,9 @@ func TestAdminAPI(t *testing.T) {
 	if r := a.ok("POST", "/polar/notify/resend", ""); r["messages"] != 0.0 {
 		t.Error(r)
 	}
+	if r := a.ok("GET", "/polar/revenue", ""); r["totals"].(map[string]any)["revenue"] != 1000.0 || len(r["periods"].([]any)) != 12 {
+		t.Error(r)
+	}
 	doc, err := adminDocument()
 	if err != nil {
 		t.Fatal(err)
@@ -319,6 +322,12 @@ func TestAdminRefusals(t *testing.T) {
 		{"POST", "/polar/health/live", "", 405, "GET"},
 		{"GET", "/polar/health/live?gateway=default", "", 400, "leave it out"},
 		{"GET", "/polar/health/ready?gateway=nope", "", 404, "default"},
+		{"GET", "/polar/revenue?from=2026-02-30", "", 400, "2026-01-31"},
+		{"GET", "/polar/revenue?to=today", "", 400, "2026-01-31"},
+		{"GET", "/polar/revenue?interval=hour", "", 400, "day, week, month and year"},
+		{"GET", "/polar/revenue?from=2026-02-01&to=2026-01-01", "", 400, "earlier from"},
+		{"GET", "/polar/revenue?from=2020-02-01&to=2026-01-01&interval=day", "", 400, "at most 366 days"},
+		{"POST", "/polar/revenue", "", 405, "GET"},
 		{"GET", "/polar/webhook/setup", "", 405, "POST"},
 		{"POST", "/polar/webhook/setup", "", 400, `{"url"`},
 		{"POST", "/polar/webhook/setup", `{"uri":"https://app.example.com"}`, 400, `{"url"`},
@@ -358,6 +367,9 @@ func TestAdminWithoutToken(t *testing.T) {
 	}
 	if status, answer, _ := a.do("POST", "/polar/webhook/setup", `{"url":"https://app.example.com"}`); status != 409 ||
 		!strings.Contains(answer["error"].(string), "access_token") {
+		t.Error(status, answer)
+	}
+	if status, answer, _ := a.do("GET", "/polar/revenue", ""); status != 409 || !strings.Contains(answer["error"].(string), "access_token") {
 		t.Error(status, answer)
 	}
 	if l := a.ok("PUT", "/polar/users/ada/links/c1", ""); l["externalId"] != "not_asked" {

@@ -27,6 +27,7 @@ var subcommands = []func() *cobra.Command{
 	backupCommand,
 	restoreCommand,
 	exportCommand,
+	revenueCommand,
 }
 
 func init() {

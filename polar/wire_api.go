@@ -338,69 +338,6 @@ type WebhookEvent struct {
 	IsArchived bool   `json:"is_archived"`
 }
 
-// MetricsQuery asks for metrics. Interval is year, month, week, day or hour.
-type MetricsQuery struct {
-	Start, End  time.Time // days
-	Interval    string
-	Timezone    string
-	ProductID   []string
-	CustomerID  string
-	BillingType string
-	Metrics     []string // none: all
-}
-
-// Metrics are numbers by period. Money is in minor units.
-type Metrics struct {
-	Periods []MetricPeriod         `json:"periods"`
-	Totals  Numbers                `json:"totals"`
-	Info    map[string]*MetricInfo `json:"metrics"` // nil for what was not asked
-}
-
-func (m *Metrics) whole() bool { return m.Periods != nil }
-
-// MetricInfo says what a metric is.
-type MetricInfo struct {
-	DisplayName string `json:"display_name"`
-	Type        string `json:"type"` // scalar, currency, currency_sub_cent, percentage
-}
-
-// MetricPeriod are the numbers of one period.
-type MetricPeriod struct {
-	Timestamp time.Time
-	Values    Numbers
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (p *MetricPeriod) UnmarshalJSON(b []byte) error {
-	var head struct {
-		Timestamp time.Time `json:"timestamp"`
-	}
-	if err := json.Unmarshal(b, &head); err != nil {
-		return err
-	}
-	p.Timestamp = head.Timestamp
-	return json.Unmarshal(b, &p.Values)
-}
-
-// Numbers are metrics by name. What is no number is left out.
-type Numbers map[string]float64
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (n *Numbers) UnmarshalJSON(b []byte) error {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(b, &raw); err != nil {
-		return err
-	}
-	*n = make(Numbers, len(raw))
-	for name, value := range raw {
-		var number *float64
-		if json.Unmarshal(value, &number) == nil && number != nil {
-			(*n)[name] = *number
-		}
-	}
-	return nil
-}
-
 // SeatFilter names what the seats belong to: one of the two.
 type SeatFilter struct {
 	SubscriptionID string

@@ -9,16 +9,16 @@ import (
 var metricTypes = map[string]string{
 	"orders": "scalar", "revenue": "currency", "cumulative_revenue": "currency", "active_subscriptions": "scalar",
 	"monthly_recurring_revenue": "currency", "new_subscriptions": "scalar", "canceled_subscriptions": "scalar",
-	"checkouts": "scalar", "succeeded_checkouts": "scalar",
+	"checkouts": "scalar", "succeeded_checkouts": "scalar", "churned_subscriptions": "scalar", "churn_rate": "percentage",
 }
 
-// maxPeriods bounds the work that one request can ask for.
-const maxPeriods = 1000
+// maxDays is how many days can lie between the first and the last.
+var maxDays = map[string]int{"hour": 7, "day": 366, "week": 7 * 53, "month": 4 * 365, "year": 10 * 365}
 
 func getMetrics(c *call) (int, any, error) {
 	q := c.r.URL.Query()
 	unit := q.Get("interval")
-	if !slices.Contains([]string{"year", "month", "week", "day", "hour"}, unit) {
+	if maxDays[unit] == 0 {
 		return 0, nil, requestError("enum", "Input should be 'year', 'month', 'week', 'day' or 'hour'", unit, "query", "interval")
 	}
 	var bounds [2]time.Time
@@ -29,16 +29,19 @@ func getMetrics(c *call) (int, any, error) {
 		}
 		bounds[i] = at
 	}
+	if days := int(bounds[1].Sub(bounds[0]).Hours() / 24); days < 0 || days > maxDays[unit] {
+		return 0, nil, requestError("value_error", "The interval is too big, or ends before it begins.", q.Get("end_date"), "query")
+	}
 	bounds[1] = bounds[1].AddDate(0, 0, 1)
 	wanted := q["metrics"]
 	return c.read(func(b *Box) (any, error) {
 		periods, totals, names := []any{}, obj{}, obj{}
 		for name, kind := range metricTypes {
 			if len(wanted) == 0 || slices.Contains(wanted, name) {
-				totals[name], names[name] = 0, obj{"slug": name, "display_name": name, "type": kind}
+				totals[name], names[name] = 0.0, obj{"slug": name, "display_name": name, "type": kind}
 			}
 		}
-		for from := startOf(bounds[0], unit); from.Before(bounds[1]) && len(periods) < maxPeriods; {
+		for from := startOf(bounds[0], unit); from.Before(bounds[1]); {
 			next := from.Add(time.Hour)
 			if unit != "hour" {
 				next = interval(from, unit, 1)
@@ -50,10 +53,10 @@ func getMetrics(c *call) (int, any, error) {
 				}
 				period[name] = v
 				switch name {
-				case "active_subscriptions", "monthly_recurring_revenue", "cumulative_revenue":
+				case "active_subscriptions", "monthly_recurring_revenue", "cumulative_revenue", "churn_rate":
 					totals[name] = v // not a flow: the last one counts
 				default:
-					totals[name] = totals[name].(int) + v
+					totals[name] = totals[name].(float64) + v
 				}
 			}
 			periods = append(periods, period)
@@ -75,8 +78,8 @@ func startOf(t time.Time, unit string) time.Time {
 	return t
 }
 
-func (b *Box) measure(seen, from, to time.Time, products, customers []string) map[string]int {
-	out := map[string]int{}
+func (b *Box) measure(seen, from, to time.Time, products, customers []string) map[string]float64 {
+	out := map[string]float64{}
 	in := func(t *time.Time) bool { return t != nil && !t.Before(from) && t.Before(to) }
 	skip := func(product, customer string) bool {
 		return len(products) > 0 && !slices.Contains(products, product) || len(customers) > 0 && !slices.Contains(customers, customer)
@@ -85,10 +88,10 @@ func (b *Box) measure(seen, from, to time.Time, products, customers []string) ma
 		if !o.paid() || skip(o.ProductID, o.CustomerID) || !o.CreatedAt.Before(to) {
 			continue
 		}
-		out["cumulative_revenue"] += o.Amount
+		out["cumulative_revenue"] += float64(o.Amount)
 		if in(&o.CreatedAt) {
 			out["orders"]++
-			out["revenue"] += o.Amount
+			out["revenue"] += float64(o.Amount)
 		}
 	}
 	for _, s := range b.subs.allSeen(seen) {
@@ -101,9 +104,12 @@ func (b *Box) measure(seen, from, to time.Time, products, customers []string) ma
 		if in(s.CanceledAt) {
 			out["canceled_subscriptions"]++
 		}
+		if in(s.EndedAt) {
+			out["churned_subscriptions"]++
+		}
 		if s.StartedAt != nil && s.StartedAt.Before(to) && (s.EndedAt == nil || !s.EndedAt.Before(to)) && s.Status != "paused" {
 			out["active_subscriptions"]++
-			out["monthly_recurring_revenue"] += monthly(s)
+			out["monthly_recurring_revenue"] += float64(monthly(s))
 		}
 	}
 	for _, x := range b.checkouts.allSeen(seen) {
@@ -114,6 +120,9 @@ func (b *Box) measure(seen, from, to time.Time, products, customers []string) ma
 		if x.Status == "succeeded" {
 			out["succeeded_checkouts"]++
 		}
+	}
+	if before := out["active_subscriptions"] - out["new_subscriptions"] + out["churned_subscriptions"]; before > 0 {
+		out["churn_rate"] = out["canceled_subscriptions"] / before
 	}
 	for name := range metricTypes {
 		out[name] += 0

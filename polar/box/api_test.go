@@ -450,7 +450,30 @@ func TestRefundsDisputesOrdersAndMetrics(t *testing.T) {
 	if periods := m["periods"].([]any); len(periods) != 2 || m["totals"].(map[string]any)["revenue"] != 14900.0 {
 		t.Error(m["totals"], len(periods))
 	}
-	c.refused(422, "RequestValidationError", "GET", "/v1/metrics/?interval=month", "")
+	for _, query := range []string{
+		"interval=month", "interval=day&start_date=2026-11-02&end_date=2026-11-01", "interval=day&start_date=2025-01-01&end_date=2026-02-01",
+	} {
+		c.refused(422, "RequestValidationError", "GET", "/v1/metrics/?"+query, "")
+	}
+}
+
+func TestChurnIsMeasured(t *testing.T) {
+	s := newShop(t, Options{Start: time.Date(2026, 9, 15, 0, 0, 0, 0, time.UTC)})
+	c := s.client()
+	first, _ := s.buy(s.pro)
+	if _, err := s.Buy("usr_2", "grace@example.org", s.pro.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.Advance(20 * day)
+	must[Subscription](t)(s.Revoke(first.ID))
+	m := c.get("/v1/metrics/?interval=month&start_date=2026-09-01&end_date=2026-10-31&metrics=churn_rate&metrics=churned_subscriptions&metrics=active_subscriptions")
+	last := m["periods"].([]any)[1].(map[string]any)
+	if last["churn_rate"] != 0.5 || last["churned_subscriptions"] != 1.0 || last["active_subscriptions"] != 1.0 || last["revenue"] != nil {
+		t.Error(last)
+	}
+	if totals := m["totals"].(map[string]any); totals["churn_rate"] != 0.5 || totals["active_subscriptions"] != 1.0 {
+		t.Error(totals)
+	}
 }
 
 func TestTroubles(t *testing.T) {
