@@ -3,6 +3,7 @@ package caddypolar
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -138,6 +139,7 @@ type Gateway struct {
 	keySets     []keySet // of the jwt blocks with jwks
 	names       headerNames
 	metrics     gatewayMetrics
+	isMeasured  bool // its series are in use
 	vary        string
 	payers      bool   // who pays can be another than who asks
 	limiter     string // its key in the pool
@@ -334,7 +336,9 @@ func (g *Gateway) provision(ctx caddy.Context, name string) error {
 		return fmt.Errorf("its name must be made of a-z, 0-9, _ and -")
 	}
 	g.names = makeHeaderNames(orDefault(g.Headers, defaultHeaders), g.HeaderNames...)
-	g.metrics = newGatewayMetrics(name)
+	if err := g.measure(); err != nil {
+		return err
+	}
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
@@ -392,8 +396,9 @@ func (g *Gateway) subscriptionChanged(n gateway.News) {
 	})
 }
 
-// syncFailed tells whoever listens to Caddy's events.
+// syncFailed tells metrics, and whoever listens to Caddy's events.
 func (g *Gateway) syncFailed(err error) {
+	g.metrics.syncFailed()
 	g.events.Emit(g.ctx, "polar_sync_failed", map[string]any{"gateway": g.name, "error": err.Error()})
 }
 
@@ -409,10 +414,11 @@ func (g *Gateway) cleanup() error {
 		g.notify.Close()
 	}
 	g.dropLimiter()
+	err := g.dropMetrics()
 	if g.store != nil {
-		return g.store.Release()
+		err = errors.Join(err, g.store.Release())
 	}
-	return nil
+	return err
 }
 
 // coreConfig checks the configuration and resolves what is secret in it.

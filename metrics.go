@@ -1,11 +1,13 @@
 package caddypolar
 
 import (
-	"errors"
 	"strconv"
+	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
 	"github.com/caddy-polar/caddy-polar/identity/jwks"
@@ -19,6 +21,12 @@ var (
 		Name: "caddy_polar_decisions_total",
 		Help: "Decisions of polar_require, by reason.",
 	}, []string{"gateway", "allowed", "reason"})
+
+	decisionSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "caddy_polar_decision_seconds",
+		Help:    "Time that decisions of polar_require wait for what is known of a user, and for Polar. Those that are remembered with the token wait for nothing, and are left out.",
+		Buckets: []float64{.000005, .00002, .0001, .0005, .002, .01, .05, .2, 1, 5},
+	}, []string{"gateway"})
 
 	webhooksTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_polar_webhooks_total",
@@ -50,6 +58,11 @@ var (
 	syncLastSuccess = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "caddy_polar_sync_last_success_timestamp_seconds",
 		Help: "When the last whole sync ended.",
+	}, []string{"gateway"})
+
+	syncFailuresTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_polar_sync_failures_total",
+		Help: "Attempts at a sync that failed.",
 	}, []string{"gateway"})
 
 	syncObjects = prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -96,28 +109,118 @@ var (
 		Name: "caddy_polar_jwks_fetches_total",
 		Help: "Fetches of the keys that issuers publish, by result.",
 	}, []string{"gateway", "result"})
+
+	notificationsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_polar_notifications_total",
+		Help: "Messages of notify to the app, by result: delivered, or failed and to be tried again.",
+	}, []string{"gateway", "result"})
+
+	storeSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "caddy_polar_store_seconds",
+		Help:    "Time that uses of the store's file take, by operation. A commit is of all changes that waited, with its sync to disk.",
+		Buckets: []float64{.00001, .00005, .0002, .001, .005, .02, .1, .5, 2, 10},
+	}, []string{"op"})
+
+	storeErrorsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_polar_store_errors_total",
+		Help: "Uses of the store's file that failed, by operation.",
+	}, []string{"op"})
 )
 
-var notificationsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
-	Name: "caddy_polar_notifications_total",
-	Help: "Messages of notify to the app, by result: delivered, or failed and to be tried again.",
-}, []string{"gateway", "result"})
+// vector is a collector of which series can be removed.
+type vector interface {
+	prometheus.Collector
+	DeletePartialMatch(prometheus.Labels) int
+}
+
+// vectors are all of our collectors that outlive configurations.
+var vectors = []vector{
+	decisionsTotal, decisionSeconds, webhooksTotal, webhookAgeSeconds, apiRequestsTotal, apiVersionGone,
+	syncSeconds, syncFailuresTotal, syncObjects, syncLastSuccess, driftTotal, endpointProblem, planWithoutProduct, streamsEndedTotal,
+	unconfirmedTotal, dryRunTotal, tokensTotal, jwksFetchesTotal, notificationsTotal, storeSeconds, storeErrorsTotal,
+}
 
 func registerMetrics(registry *prometheus.Registry) error {
 	if registry == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{
-		decisionsTotal, webhooksTotal, webhookAgeSeconds, apiRequestsTotal, apiVersionGone,
-		syncSeconds, syncObjects, syncLastSuccess, driftTotal, endpointProblem,
-		planWithoutProduct, streamsEndedTotal, unconfirmedTotal, dryRunTotal, tokensTotal, jwksFetchesTotal, notificationsTotal,
-	} {
-		var already prometheus.AlreadyRegisteredError
-		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
+	if err := registry.Register(accounts{runningApp}); err != nil {
+		return err
+	}
+	for _, v := range vectors {
+		if err := registry.Register(v); err != nil {
 			return err
 		}
 	}
+	for _, op := range cache.Ops {
+		storeErrorsTotal.WithLabelValues(string(op)) // or the first error would look like none
+	}
 	return nil
+}
+
+// measured are the names of the gateways that some configuration has. The series of
+// one that none has any more are removed.
+var measured = caddy.NewUsagePool()
+
+type series string
+
+func (name series) Destruct() error {
+	for _, v := range vectors {
+		v.DeletePartialMatch(prometheus.Labels{"gateway": string(name)})
+	}
+	return nil
+}
+
+// measure makes what the gateway counts with.
+func (g *Gateway) measure() error {
+	_, _, err := measured.LoadOrNew(g.name, func() (caddy.Destructor, error) { return series(g.name), nil })
+	if err != nil {
+		return err
+	}
+	g.isMeasured = true
+	g.metrics = newGatewayMetrics(g.name)
+	return nil
+}
+
+func (g *Gateway) dropMetrics() error {
+	if !g.isMeasured {
+		return nil
+	}
+	g.isMeasured = false
+	_, err := measured.Delete(g.name)
+	return err
+}
+
+// accounts are the users of the running app's gateways. It is asked for at each
+// scrape, as Caddy also serves the registry of a configuration that failed to load.
+type accounts struct{ app func() (*App, error) }
+
+var accountsDesc = prometheus.NewDesc("caddy_polar_accounts",
+	"Users of whom something is held, by Polar's status, or order, pass, none. As of a count that is made while nobody waits for it.",
+	[]string{"gateway", "status"}, nil)
+
+// Describe implements prometheus.Collector.
+func (a accounts) Describe(to chan<- *prometheus.Desc) { to <- accountsDesc }
+
+// Collect implements prometheus.Collector.
+func (a accounts) Collect(to chan<- prometheus.Metric) {
+	app, err := a.app()
+	if err != nil {
+		return // Caddy is starting, or runs without us
+	}
+	for name, g := range app.Gateways {
+		for status, n := range g.core.Census() {
+			to <- prometheus.MustNewConstMetric(accountsDesc, prometheus.GaugeValue, float64(n), name, status)
+		}
+	}
+}
+
+// storeUsed is told of each use of a store's file.
+func storeUsed(op cache.Op, took time.Duration, err error) {
+	storeSeconds.WithLabelValues(string(op)).Observe(took.Seconds())
+	if err != nil {
+		storeErrorsTotal.WithLabelValues(string(op)).Inc()
+	}
 }
 
 // tokenValid is the result of a token that named a user.
@@ -128,6 +231,7 @@ const tokenValid = "valid"
 type gatewayMetrics struct {
 	gateway string
 	age     prometheus.Observer
+	waited  prometheus.Observer           // of decisions
 	valid   prometheus.Counter            // tokens that named a user
 	tokens  map[string]prometheus.Counter // that did not, by why
 	allowed map[entitlement.Reason]prometheus.Counter
@@ -140,6 +244,7 @@ func newGatewayMetrics(name string) gatewayMetrics {
 	m := gatewayMetrics{
 		gateway: name,
 		age:     webhookAgeSeconds.WithLabelValues(name),
+		waited:  decisionSeconds.WithLabelValues(name),
 		tokens:  make(map[string]prometheus.Counter),
 		allowed: make(map[entitlement.Reason]prometheus.Counter),
 		refused: make(map[entitlement.Reason]prometheus.Counter),
@@ -149,6 +254,7 @@ func newGatewayMetrics(name string) gatewayMetrics {
 		false: unconfirmedTotal.WithLabelValues(name, "false"),
 	}
 	apiVersionGone.WithLabelValues(name).Set(0)
+	syncFailuresTotal.WithLabelValues(name) // or the first failure would look like none
 	m.valid = tokensTotal.WithLabelValues(tokenValid)
 	for _, code := range []string{codeTokenMissing, codeTokenInvalid, codeTokenExpired, string(entitlement.ReasonUnavailable)} {
 		m.tokens[code] = tokensTotal.WithLabelValues(code)
@@ -211,6 +317,8 @@ func (m *gatewayMetrics) notified(arrived bool) {
 func (m *gatewayMetrics) syncing(objects int) {
 	syncObjects.WithLabelValues(m.gateway).Set(float64(objects))
 }
+
+func (m *gatewayMetrics) syncFailed() { syncFailuresTotal.WithLabelValues(m.gateway).Inc() }
 
 // synced counts a whole sync and what it had to mend.
 func (m *gatewayMetrics) synced(r gateway.SyncReport) {

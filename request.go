@@ -67,6 +67,8 @@ type visit struct {
 
 	own headerValues // in the request's header
 
+	waited time.Duration // for what was not remembered
+
 	there      present // of our headers
 	identified bool
 	unreadable bool // neither standing nor account can be had
@@ -238,6 +240,7 @@ func (v *visit) gather() bool {
 		v.standing = known.Standing
 		return true
 	}
+	defer v.wait(time.Now())
 	who := v.claims()
 	found, account, err := core.StandingOf(&who, v.now)
 	if err != nil {
@@ -263,6 +266,7 @@ func (v *visit) load() bool {
 	if v.account != nil || v.unreadable {
 		return !v.unreadable
 	}
+	defer v.wait(time.Now())
 	account, err := v.gateway.core.AccountOf(v.claims())
 	if err != nil {
 		return v.unread(err)
@@ -270,6 +274,9 @@ func (v *visit) load() bool {
 	v.account = account
 	return true
 }
+
+// wait counts the time since a decision began to wait.
+func (v *visit) wait(began time.Time) { v.waited += time.Since(began) }
 
 func (v *visit) unread(err error) bool {
 	v.unreadable = true
@@ -340,6 +347,7 @@ func (v *visit) confirm(r *http.Request, q entitlement.Requirement) *entitlement
 	if !v.load() {
 		return v.answer(entitlement.Unavailable())
 	}
+	defer v.wait(time.Now())
 	before := v.decision.HTTPStatus
 	account, decision, limits := v.gateway.core.ConfirmOf(r.Context(), v.claims(), v.account, q, *v.decision)
 	if account != v.account {
@@ -356,6 +364,10 @@ func (v *visit) confirm(r *http.Request, q entitlement.Requirement) *entitlement
 func (v *visit) decided(allowed bool) {
 	g := v.gateway
 	g.metrics.decided(allowed, v.decision.Reason)
+	if v.waited > 0 {
+		g.metrics.waited.Observe(v.waited.Seconds())
+		v.waited = 0
+	}
 	if g.core.Unconfirmed(v.identity.Customer, allowed, v.decision.Reason) {
 		g.metrics.unconfirmed[allowed].Inc()
 	}

@@ -63,7 +63,9 @@ func (b *BoltStore) Open(byDefault string) (*cache.Store, error) {
 	}
 	b.key = realPath(path)
 	v, _, err := stores.LoadOrNew(b.key, func() (caddy.Destructor, error) {
-		return pooledStore{cache.New(b.key)}, nil
+		store := cache.New(b.key)
+		store.Observe(storeUsed)
+		return pooledStore{store}, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("bolt: %w", err)

@@ -17,7 +17,7 @@ import (
 // Backup writes a consistent copy of the file, which can be opened like it. The
 // file grows while it is written to, so write to a disk, not to a slow network.
 func (s *Store) Backup(w io.Writer) error {
-	return s.read(func(tx *bolt.Tx) error {
+	return s.readFor(OpBackup, func(tx *bolt.Tx) error {
 		_, err := tx.WriteTo(w)
 		return err
 	})

@@ -171,6 +171,7 @@ const manyTouched = 128
 // memory it returns nil: they are read when they come, and who does not come
 // takes nobody's room. No accounts, not even none: there was nothing to write.
 func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account, seq uint64, err error) {
+	began, dirty := time.Now(), false
 	err = s.transact(true, func(tx *bolt.Tx) (bool, error) {
 		seq = sequence(tx)
 		if readHeader(tx).schema == 0 {
@@ -182,7 +183,7 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 				return false, err
 			}
 		}
-		if !f.dirty {
+		if dirty = f.dirty; !dirty {
 			return false, nil // all of it was known: nothing to sync to disk
 		}
 		accounts = make(map[string]*entitlement.Account, len(f.touched))
@@ -198,6 +199,9 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 		}
 		return true, nil
 	})
+	if dirty || err != nil {
+		s.observe(OpCommit, began, err)
+	}
 	return accounts, seq, err
 }
 
@@ -236,13 +240,18 @@ func (s *Store) Account(user string) (*entitlement.Account, error) {
 
 // read runs a reading transaction of a claimed store. It must be short: pages
 // that it could see are not used again before it ends.
-func (s *Store) read(body func(*bolt.Tx) error) error {
+func (s *Store) read(body func(*bolt.Tx) error) error { return s.readFor(OpRead, body) }
+
+// readFor is read for a purpose that is told apart, as it takes longer.
+func (s *Store) readFor(op Op, body func(*bolt.Tx) error) error {
+	began := time.Now()
 	err := s.transact(false, func(tx *bolt.Tx) (bool, error) {
 		if readHeader(tx).schema == 0 {
 			return false, errUnclaimed
 		}
 		return false, body(tx)
 	})
+	s.observe(op, began, err)
 	if err != nil {
 		return fmt.Errorf("reading store %s: %w", s.path, err)
 	}

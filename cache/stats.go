@@ -59,7 +59,7 @@ func (s *Store) Stats() (Stats, error) {
 	defer c.mu.Unlock()
 	if c.objects == nil || time.Since(c.at) >= countAgain {
 		objects := make(map[string]int, len(countedBuckets))
-		if err := s.read(func(tx *bolt.Tx) error {
+		if err := s.readFor(OpCount, func(tx *bolt.Tx) error {
 			for _, name := range countedBuckets {
 				objects[string(name)] = tx.Bucket(name).Stats().KeyN
 			}

@@ -52,6 +52,7 @@ type Store struct {
 	watchers watchers
 	kept     sync.Map // see Keep
 	counts   counts
+	observer func(Op, time.Duration, error) // see Observe; may be nil
 
 	db atomic.Pointer[bolt.DB]
 	mu sync.Mutex // opening, closing, and the loop's start
@@ -147,10 +148,12 @@ func (s *Store) openLocked() (*bolt.DB, error) {
 	if errors.Is(s.failed, errBroken) {
 		return nil, s.failed
 	}
+	began := time.Now()
 	db, err := openFile(s.path)
 	if err == nil {
 		err = s.checkOwner(db)
 	}
+	s.observe(OpOpen, began, err)
 	if s.failed, s.failedAt = err, time.Now(); err != nil {
 		return nil, err
 	}

@@ -132,6 +132,36 @@ func (s *Store) EachUser(ctx context.Context, after string, visit func(user stri
 	}
 }
 
+// EachAccount is like EachUser, with all that concerns the user, from the first on.
+// It is read anew, and takes nobody's room in memory.
+func (s *Store) EachAccount(ctx context.Context, visit func(*entitlement.Account) error) error {
+	for after := ""; ; {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		var accounts []*entitlement.Account
+		if err := s.readFor(OpCount, func(tx *bolt.Tx) error {
+			users, err := readUsers(tx, after)
+			for _, user := range users {
+				a, err := gather(tx, user)
+				if err != nil {
+					return err
+				}
+				accounts, after = append(accounts, a), user
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+		if len(accounts) == 0 {
+			return nil
+		}
+		if err := singly(ctx, func(a **entitlement.Account) error { return visit(*a) })(accounts); err != nil {
+			return err
+		}
+	}
+}
+
 func readUsers(tx *bolt.Tx, after string) (users []string, err error) {
 	index, passes := tx.Bucket(bucketByUser).Cursor(), tx.Bucket(bucketPasses).Cursor()
 	for len(users) < chunk {

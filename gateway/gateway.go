@@ -130,6 +130,7 @@ type Gateway struct {
 	refusals    *refusals // shared with the configurations before
 	breaker     breaker   // of work that nobody waits for
 	heard       heard     // from Polar
+	census      census    // of users
 
 	syncing          Syncing
 	sync             syncer
@@ -223,6 +224,7 @@ func New(c Config) (*Gateway, error) {
 func (g *Gateway) Close() {
 	g.end()
 	g.working.Wait()
+	g.census.wait()
 	if g.client != nil {
 		g.client.Close()
 	}

@@ -279,7 +279,8 @@ func TestWeSetNoCookies(t *testing.T) {
 }
 
 // TestMetricsOverReload reads the metrics before and after reloads that add and
-// take away a gateway: nothing panics, is lost or stands there twice.
+// take away a gateway: nothing panics, is lost or stands there twice, and what is
+// gone is gone.
 func TestMetricsOverReload(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -303,8 +304,16 @@ func TestMetricsOverReload(t *testing.T) {
 		if got := `caddy_polar_decisions_total{allowed="true",gateway="default",reason="active"} `; !strings.Contains(body, got) {
 			t.Errorf("reload %d: there is no %s", i, got)
 		}
-		if !strings.Contains(body, `gateway="second"`) { // its counts stay when it goes
-			t.Errorf("reload %d: the second gateway is not in the metrics", i)
+		if got := strings.Contains(body, `gateway="second"`); got != (config != one) {
+			t.Errorf("reload %d: that the second gateway is in the metrics is %t", i, got)
+		}
+		for _, series := range []string{
+			`caddy_polar_accounts{gateway="default",status="active"} 1`,
+			`caddy_polar_decision_seconds_count{gateway="default"} `, `caddy_polar_store_seconds_count{op="commit"} `,
+		} {
+			if !strings.Contains(body, series) {
+				t.Errorf("reload %d: there is no %s", i, series)
+			}
 		}
 	}
 }
