@@ -126,8 +126,14 @@ func globals(t testing.TB, polar string) string {
 // provisioned is the app of a polar block, without a server.
 func provisioned(t testing.TB, polar string) (*App, caddy.Context) {
 	t.Helper()
+	return provisionedFrom(t, globals(t, polar))
+}
+
+// provisionedFrom is the app of a whole Caddyfile.
+func provisionedFrom(t testing.TB, caddyfile string) (*App, caddy.Context) {
+	t.Helper()
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
-	config, err := adapt(globals(t, polar))
+	config, err := adapt(caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}
