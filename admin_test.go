@@ -155,7 +155,7 @@ func TestAdminAPI(t *testing.T) {
 	if r := a.ok("POST", "/polar/sync", ""); r["objects"].(float64) < 2 {
 		t.Error(r)
 	}
-	if s := a.ok("GET", "/polar/status", ""); s["gateway"] != "default" || s["sync"].(map[string]any)["last"] == nil {
+	if s := a.ok("GET", "/polar/status", ""); s["gateway"] != "default" || s["sync"].(map[string]any)["last"] == nil || s["accounts"].(map[string]any)["active"] != 1.0 {
 		t.Error(s)
 	}
 	held := a.ok("GET", "/polar/users/ada", "")

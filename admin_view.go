@@ -1,6 +1,7 @@
 package caddypolar
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -28,15 +29,18 @@ func (m *moment) UnmarshalJSON(b []byte) error { return m.Time.UnmarshalJSON(b) 
 func at(t time.Time) moment { return moment{t} }
 
 type statusView struct {
-	Gateway  string      `json:"gateway"`
-	Server   string      `json:"server"`
-	Now      moment      `json:"now"` // by Polar's clock
-	Plans    []planView  `json:"plans"`
-	Store    storeView   `json:"store"`
-	Sync     syncView    `json:"sync"`
-	Polar    polarView   `json:"polar"`
-	Webhooks webhookView `json:"webhooks"`
-	Notify   *notifyView `json:"notify"` // null: the app is not told
+	Gateway string     `json:"gateway"`
+	Server  string     `json:"server"`
+	Now     moment     `json:"now"` // by Polar's clock
+	Plans   []planView `json:"plans"`
+	// Accounts are how many users there are of each status: one of Polar's, or order,
+	// pass, none. Empty before they were counted.
+	Accounts map[string]int `json:"accounts"`
+	Store    storeView      `json:"store"`
+	Sync     syncView       `json:"sync"`
+	Polar    polarView      `json:"polar"`
+	Webhooks webhookView    `json:"webhooks"`
+	Notify   *notifyView    `json:"notify"` // null: the app is not told
 }
 
 // notifyView is how telling the app goes.
@@ -132,7 +136,7 @@ func viewNotify(s *gateway.NotifyStatus) *notifyView {
 
 func viewStatus(s gateway.Status, now time.Time) statusView {
 	v := statusView{
-		Gateway: s.Name, Server: s.Server, Now: at(now), Plans: []planView{},
+		Gateway: s.Name, Server: s.Server, Now: at(now), Plans: []planView{}, Accounts: map[string]int{},
 		Store: storeView{
 			Path: s.StorePath, Bytes: s.Store.FileSize, Objects: s.Store.Objects,
 			CountedAt: at(s.Store.CountedAt), Accounts: s.Store.Accounts, Error: sentenceOf(s.StoreError),
@@ -145,6 +149,7 @@ func viewStatus(s gateway.Status, now time.Time) statusView {
 		Webhooks: webhookView{Taken: s.TakesWebhooks, Last: make(map[string]moment), Endpoint: viewEndpoint(&s.Endpoint)},
 		Notify:   viewNotify(s.Notify),
 	}
+	maps.Copy(v.Accounts, s.Accounts)
 	for _, p := range s.Plans {
 		v.Plans = append(v.Plans, planView(p))
 	}

@@ -36,6 +36,11 @@ func (s *statusView) table(w io.Writer) {
 			row(w, "  error", "Polar knows none of its products: check their ids, and whether they are of production or sandbox")
 		}
 	}
+	for _, status := range sortedKeys(s.Accounts) {
+		if n := s.Accounts[status]; n > 0 {
+			row(w, "users "+status, n)
+		}
+	}
 	row(w, "store", fmt.Sprintf("%s, %d bytes, %d accounts in memory", s.Store.Path, s.Store.Bytes, s.Store.Accounts))
 	for _, kind := range sortedKeys(s.Store.Objects) {
 		row(w, "  "+kind, s.Store.Objects[kind])

@@ -37,6 +37,10 @@ type Status struct {
 	// StoreError is why the store cannot be used.
 	StoreError error
 
+	// Accounts are how many users there are of each status, as of a count that is
+	// made while nobody waits for it; nil before the first.
+	Accounts map[string]int
+
 	Sync SyncStatus
 
 	CanAsk bool // there is an access token
@@ -92,6 +96,7 @@ func (g *Gateway) Status() Status {
 	if _, s.StoreError = g.claim(); s.StoreError == nil {
 		s.Store, s.StoreError = g.store.Stats()
 	}
+	s.Accounts = g.Census()
 	if g.client != nil {
 		s.Offset, s.OffsetKnown = g.client.Offset()
 	}
