@@ -256,3 +256,19 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDiskOfADirectory that cannot be written says so, and nothing of the store.
+func TestDiskOfADirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	var d Disk
+	asNobody(func() { d = New(filepath.Join(dir, "polar.db")).Disk() })
+	if !errors.Is(d.WriteError, os.ErrPermission) || errors.Is(d.WriteError, ErrReadOnly) {
+		t.Errorf("%+v", d)
+	}
+	if err := unwritable(&os.PathError{Op: "open", Path: "x", Err: syscall.EROFS}); !errors.Is(err, ErrReadOnly) {
+		t.Error(err)
+	}
+}

@@ -151,6 +151,11 @@ func (c *Client) GetProduct(ctx context.Context, id string) (Answer[Product], er
 	return call[Product](ctx, c, get("/v1/products/{id}", id))
 }
 
+// ListBenefits lists benefits, those that were deleted not included.
+func (c *Client) ListBenefits(ctx context.Context, f BenefitFilter, p Paging) (Page[Benefit], error) {
+	return page[Benefit](ctx, c, "/v1/benefits/", params{}.list("id", f.ID), p)
+}
+
 // ListWebhookEndpoints lists the organization's endpoints.
 func (c *Client) ListWebhookEndpoints(ctx context.Context, p Paging) (Page[WebhookEndpoint], error) {
 	return page[WebhookEndpoint](ctx, c, "/v1/webhooks/endpoints", params{}, p)

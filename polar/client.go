@@ -88,6 +88,7 @@ type Client struct {
 type clientState struct {
 	unversioned atomic.Bool
 	offset      atomic.Pointer[time.Duration]
+	sandbox     atomic.Pointer[bool]
 }
 
 // NewClient makes a client. It does not talk to Polar.
@@ -178,6 +179,18 @@ func (c *Client) Offset() (time.Duration, bool) {
 	}
 	return 0, false
 }
+
+// Sandbox says whether the last answer was of Polar's sandbox, which marks its own
+// with X-Polar-Sandbox. It is false before the first answer.
+func (c *Client) Sandbox() (sandbox, known bool) {
+	if told := c.state.sandbox.Load(); told != nil {
+		return *told, true
+	}
+	return false, false
+}
+
+// Version is the API version that is asked for.
+func (c *Client) Version() string { return c.version }
 
 // Close gives up idle connections.
 func (c *Client) Close() {
@@ -426,7 +439,11 @@ func (c *Client) exchange(ctx context.Context, r *request) (*answer, *APIError) 
 	defer resp.Body.Close()
 	headers := c.now()
 	success := resp.StatusCode/100 == 2
-	asOf := c.observe(start, headers, resp.Header, resp.StatusCode < 500 && isJSON(resp.Header))
+	polars := resp.StatusCode < 500 && isJSON(resp.Header)
+	if polars {
+		c.state.sandbox.Store(new(resp.Header.Get("X-Polar-Sandbox") == "1"))
+	}
+	asOf := c.observe(start, headers, resp.Header, polars)
 	limit := int64(maxErrorBody)
 	if success {
 		limit = maxBody

@@ -747,3 +747,24 @@ func TestNewClient(t *testing.T) {
 	_, err := newClient(t, polar.ClientConfig{}).Portal("").GetSubscription(t.Context(), anID)
 	wantKinds(t, err, polar.ErrUnauthorized)
 }
+
+// TestSandbox: Polar's sandbox marks its answers; what stands in between does not count.
+func TestSandbox(t *testing.T) {
+	server, _ := serve(t,
+		reply{502, map[string]string{"X-Polar-Sandbox": "1", "Content-Type": "text/html"}, "<h1>"},
+		reply{200, map[string]string{"X-Polar-Sandbox": "1"}, aSubscription},
+		reply{body: aSubscription})
+	local := newClock()
+	c := newClient(t, polar.ClientConfig{BaseURL: server.URL, Version: "2026-10", Now: local.now, Sleep: func(context.Context, time.Duration) error {
+		return context.DeadlineExceeded
+	}})
+	for i, want := range []struct{ sandbox, known bool }{{false, false}, {true, true}, {false, true}} {
+		_, _ = c.GetSubscription(t.Context(), anID)
+		if sandbox, known := c.Prompt().Sandbox(); sandbox != want.sandbox || known != want.known {
+			t.Errorf("answer %d: %v %v, want %+v", i, sandbox, known, want)
+		}
+	}
+	if c.Version() != "2026-10" {
+		t.Error(c.Version())
+	}
+}

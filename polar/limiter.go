@@ -101,6 +101,23 @@ func (l *Limiter) Crowded() bool {
 	return l.prompt > 0
 }
 
+// LimiterState is how much a Limiter lets through at a moment.
+type LimiterState struct {
+	// Free calls of Most can go at once.
+	Free, Most int
+	// Paused is for how long Polar wants to be left alone.
+	Paused time.Duration
+}
+
+// State says how much goes through now.
+func (l *Limiter) State(now time.Time) LimiterState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return LimiterState{
+		Free: max(int(l.all.TokensAt(now)), 0), Most: l.all.Burst(), Paused: max(l.paused.Sub(now), 0),
+	}
+}
+
 // queue counts a prompt call that begins (1) or ends (-1) to wait.
 func (l *Limiter) queue(n int) {
 	l.mu.Lock()

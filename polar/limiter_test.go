@@ -246,3 +246,21 @@ func TestLimiterFirstCallAlone(t *testing.T) {
 		t.Errorf("%d calls followed, want 18", len(arrived))
 	}
 }
+
+func TestLimiterState(t *testing.T) {
+	local, limiter := newClock(), polar.NewLimiter(100, 50)
+	if s := limiter.State(local.now()); s != (polar.LimiterState{Free: 10, Most: 10}) {
+		t.Errorf("at rest: %+v", s)
+	}
+	server, _ := serve(t, reply{body: aSubscription}, reply{429, map[string]string{"Retry-After": "30"}, ""})
+	c := newClient(t, polar.ClientConfig{BaseURL: server.URL, Now: local.now, Limiter: limiter, Sleep: func(context.Context, time.Duration) error {
+		return context.DeadlineExceeded
+	}})
+	ask(t, c)
+	if _, err := c.GetSubscription(t.Context(), anID); err == nil {
+		t.Fatal("a 429 is no error")
+	}
+	if s := limiter.State(local.now()); s.Free != 8 || s.Paused != 30*time.Second {
+		t.Errorf("after a 429: %+v", s)
+	}
+}

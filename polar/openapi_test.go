@@ -147,6 +147,9 @@ var calls = map[string]func(context.Context, *polar.Client) (any, error){
 		return c.ListProducts(ctx, polar.ProductFilter{ID: []string{anID}, IsArchived: new(false)}, polar.Paging{})
 	},
 	"GetProduct": func(ctx context.Context, c *polar.Client) (any, error) { return c.GetProduct(ctx, anID) },
+	"ListBenefits": func(ctx context.Context, c *polar.Client) (any, error) {
+		return c.ListBenefits(ctx, polar.BenefitFilter{ID: []string{anID}}, polar.Paging{})
+	},
 	"ListWebhookEndpoints": func(ctx context.Context, c *polar.Client) (any, error) {
 		return c.ListWebhookEndpoints(ctx, polar.Paging{Page: 1, Limit: 100})
 	},
@@ -228,7 +231,7 @@ var calls = map[string]func(context.Context, *polar.Client) (any, error){
 }
 
 // notCalls are the methods that ask Polar nothing.
-var notCalls = []string{"Background", "Prompt", "Close", "Offset", "Portal", "String", "GoString", "Portal.String", "Portal.GoString"}
+var notCalls = []string{"Background", "Prompt", "Close", "Offset", "Sandbox", "Version", "Portal", "String", "GoString", "Portal.String", "Portal.GoString"}
 
 func TestContractCoversEveryCall(t *testing.T) {
 	var methods []string

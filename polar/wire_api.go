@@ -279,6 +279,11 @@ type Benefit struct {
 	Description string `json:"description"`
 }
 
+// BenefitFilter selects benefits.
+type BenefitFilter struct {
+	ID []string
+}
+
 // WebhookEndpoint is where Polar sends webhooks.
 type WebhookEndpoint struct {
 	Row
@@ -324,6 +329,7 @@ type WebhookDelivery struct {
 	Row
 	Succeeded bool         `json:"succeeded"`
 	HTTPCode  int          `json:"http_code"` // zero: no answer
+	Response  string       `json:"response"`  // the answer's beginning, or why there was none: a stranger's words
 	Event     WebhookEvent `json:"webhook_event"`
 }
 
