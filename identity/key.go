@@ -39,6 +39,12 @@ func NewKey(public crypto.PublicKey, algorithm string) (Key, error) {
 	return Key{public, allowed}, nil
 }
 
+// Verifies says whether the key may verify any of some algorithms; none stands for all.
+func (k Key) Verifies(algorithms []string) bool {
+	return len(algorithms) == 0 ||
+		slices.ContainsFunc(algorithms, func(a string) bool { return slices.Contains(k.algorithms, a) })
+}
+
 // KeySource knows public keys that change, such as those of a JWKS URL. It is safe
 // for concurrent use.
 type KeySource interface {
