@@ -25,6 +25,7 @@ func (g *Gateway) connect(c *Config) error {
 			if offset, known := g.client.Offset(); known {
 				g.store.Keep(keptOffset, offset) // for the next configuration
 			}
+			g.heard.call(call, g.local())
 			if c.OnCall != nil {
 				c.OnCall(call)
 			}

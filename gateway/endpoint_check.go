@@ -36,6 +36,7 @@ type EndpointCheck struct {
 	Problem CheckProblem
 	Status  int    // of the answer; zero without one
 	Says    string // what is wrong and what to do, empty when nothing is
+	Peer    bool   // another gateway that has the same secret took it
 }
 
 // CheckProblem is why webhooks do not arrive.
@@ -193,7 +194,9 @@ func (g *Gateway) answered(to *url.URL, res *http.Response, said []byte, heard b
 	case heard:
 		return finding(CheckAltered, "this gateway took it, but %d came back, which is a failure to Polar: something between changes its answers", status)
 	case success && strings.TrimSpace(string(said)) == `{"received":true}`:
-		return finding(CheckUnheard, "another gateway with the same secret took it: fine behind a load balancer, else check where the address leads")
+		c := finding(CheckUnheard, "another gateway with the same secret took it: fine behind a load balancer, else check where the address leads")
+		c.Peer = true
+		return c
 	case success && strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"):
 		return finding(CheckUnheard, "a web page answers there, perhaps a login, and not this gateway: check the address, and that its site has polar before all that answers")
 	case success:

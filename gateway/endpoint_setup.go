@@ -165,28 +165,21 @@ func (g *Gateway) arrangeEndpoint(ctx context.Context, client *polar.Client, s *
 // findEndpoint finds our endpoint: one with a secret of ours, best one that has
 // the address too, else one with the address. Nil: there is none.
 func (g *Gateway) findEndpoint(ctx context.Context, client *polar.Client, address string) (found *polar.WebhookEndpoint, err error) {
-	list := func(ctx context.Context, _ struct{}, p polar.Paging) (polar.Page[polar.WebhookEndpoint], error) {
-		return client.ListWebhookEndpoints(ctx, p)
-	}
+	endpoints, err := listEndpoints(ctx, client)
 	best := 0
-	for page, err := range polar.Pages(ctx, list, struct{}{}, polar.Paging{}) {
-		if err != nil {
-			return nil, err
+	for i := range endpoints {
+		e, fits := &endpoints[i], 0
+		if g.ourSecret(string(e.Secret)) {
+			fits += 2
 		}
-		for i := range page.Items {
-			e, fits := &page.Items[i], 0
-			if g.ourSecret(string(e.Secret)) {
-				fits += 2
-			}
-			if sameURL(e.URL, address) {
-				fits++
-			}
-			if fits > best {
-				found, best = e, fits
-			}
+		if sameURL(e.URL, address) {
+			fits++
+		}
+		if fits > best {
+			found, best = e, fits
 		}
 	}
-	return found, nil
+	return found, err
 }
 
 // createEndpoint leaves the secret to Polar, which tells it with its answer.

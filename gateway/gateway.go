@@ -150,6 +150,7 @@ type Gateway struct {
 	stop    context.CancelFunc // ends the work in the background
 	working sync.WaitGroup
 
+	tokenKind    TokenKind
 	warnedSkew   atomic.Bool
 	warnedScopes sync.Map
 
@@ -183,6 +184,7 @@ func New(c Config) (*Gateway, error) {
 		news:         make(chan cache.SubscriptionChange, maxNews),
 		onDeadPlans:  c.OnDeadPlans,
 		secrets:      c.WebhookSecrets,
+		tokenKind:    kindOfToken(c.AccessToken),
 		sync:         syncer{running: make(chan struct{}, 1), wanted: make(chan struct{}, 1)},
 		lookUps:      lookUps{strangers: pace{most: strangersPerMinute, span: time.Minute}, places: make(chan struct{}, lookUpsAtOnce)},
 		logger:       c.Logger,

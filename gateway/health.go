@@ -101,63 +101,98 @@ func (g *Gateway) checkEndpoint(ctx context.Context) error {
 
 func (g *Gateway) readEndpoint(ctx context.Context) (EndpointHealth, error) {
 	h := EndpointHealth{Checked: g.Now(), Problem: EndpointMissing}
-	list := func(ctx context.Context, _ struct{}, p polar.Paging) (polar.Page[polar.WebhookEndpoint], error) {
-		return g.background().ListWebhookEndpoints(ctx, p)
+	client := g.background()
+	endpoints, err := listEndpoints(ctx, client)
+	if err != nil {
+		return h, err
 	}
-	var best *polar.WebhookEndpoint
-	for page, err := range polar.Pages(ctx, list, struct{}{}, polar.Paging{}) {
-		if err != nil {
-			return h, err
-		}
-		for i := range page.Items {
-			// Of several, one that is enabled is the one that counts.
-			if e := &page.Items[i]; g.ourSecret(string(e.Secret)) && (best == nil || e.Enabled && !best.Enabled) {
-				best = e
-			}
-		}
-	}
-	if best == nil {
+	e := g.ourEndpoint(endpoints)
+	if e == nil {
 		return h, nil
 	}
-	h.URL = best.URL
-	return h, g.judge(ctx, &h, best)
+	failed, err := failedDeliveries(ctx, client, e.ID, h.Checked.Add(-failingSince))
+	if err != nil {
+		return h, err
+	}
+	h.URL, h.Lacking, h.Failed = e.URL, lackingEvents(e), len(failed.events)
+	h.Problem = h.judge(e)
+	return h, nil
+}
+
+func listEndpoints(ctx context.Context, client *polar.Client) (all []polar.WebhookEndpoint, err error) {
+	list := func(ctx context.Context, _ struct{}, p polar.Paging) (polar.Page[polar.WebhookEndpoint], error) {
+		return client.ListWebhookEndpoints(ctx, p)
+	}
+	for page, err := range polar.Pages(ctx, list, struct{}{}, polar.Paging{}) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+	}
+	return all, nil
+}
+
+// ourEndpoint is the one that has a secret of ours, nil if none has. Of several, one
+// that is enabled is the one that counts.
+func (g *Gateway) ourEndpoint(endpoints []polar.WebhookEndpoint) (best *polar.WebhookEndpoint) {
+	for i := range endpoints {
+		if e := &endpoints[i]; g.ourSecret(string(e.Secret)) && (best == nil || e.Enabled && !best.Enabled) {
+			best = e
+		}
+	}
+	return best
+}
+
+// lackingEvents are the types that decide and that an endpoint does not send.
+func lackingEvents(e *polar.WebhookEndpoint) (lacking []string) {
+	for _, kind := range slices.Sorted(maps.Keys(eventKinds)) {
+		if eventKinds[kind] != nil && !slices.Contains(e.Events, kind) && kind != newestEvent {
+			lacking = append(lacking, kind) // older endpoints cannot have the newest type
+		}
+	}
+	return lacking
+}
+
+// deliveries is how the latest deliveries to an endpoint went.
+type deliveries struct {
+	events []polar.WebhookDelivery // the last try of each event that has not arrived, the latest first
+	latest *polar.WebhookDelivery  // nil: there was none
+}
+
+// failedDeliveries finds events that have not arrived. Polar tries again: one that
+// has arrived at last is fine.
+func failedDeliveries(ctx context.Context, client *polar.Client, endpoint string, since time.Time) (d deliveries, err error) {
+	page, err := client.ListDeliveries(ctx, polar.DeliveryFilter{EndpointID: endpoint, Start: since}, polar.Paging{Limit: pageSize})
+	if err != nil {
+		return d, err
+	}
+	tried := make(map[string]bool)
+	for i := range page.Items { // the newest first
+		item := &page.Items[i]
+		if d.latest == nil {
+			d.latest = item
+		}
+		if !tried[item.Event.ID] && !item.Succeeded {
+			d.events = append(d.events, *item)
+		}
+		tried[item.Event.ID] = true
+	}
+	return d, nil
 }
 
 // judge says what is wrong with our endpoint.
-func (g *Gateway) judge(ctx context.Context, h *EndpointHealth, e *polar.WebhookEndpoint) error {
-	for _, kind := range slices.Sorted(maps.Keys(eventKinds)) {
-		if eventKinds[kind] != nil && !slices.Contains(e.Events, kind) && kind != newestEvent {
-			h.Lacking = append(h.Lacking, kind) // older endpoints cannot have the newest type
-		}
-	}
-	deliveries, err := g.background().ListDeliveries(ctx, polar.DeliveryFilter{
-		EndpointID: e.ID, Start: h.Checked.Add(-failingSince),
-	}, polar.Paging{Limit: pageSize})
-	if err != nil {
-		return err
-	}
-	// Newest first. Polar tries again: an event that has arrived is fine.
-	tried := make(map[string]bool)
-	for i := range deliveries.Items {
-		d := &deliveries.Items[i]
-		if !tried[d.Event.ID] && !d.Succeeded {
-			h.Failed++
-		}
-		tried[d.Event.ID] = true
-	}
+func (h *EndpointHealth) judge(e *polar.WebhookEndpoint) EndpointProblem {
 	switch {
 	case !e.Enabled:
-		h.Problem = EndpointDisabled
+		return EndpointDisabled
 	case e.Format != "raw":
-		h.Problem = EndpointFormat
+		return EndpointFormat
 	case len(h.Lacking) > 0:
-		h.Problem = EndpointEvents
+		return EndpointEvents
 	case h.Failed > 0:
-		h.Problem = EndpointFailing
-	default:
-		h.Problem = EndpointFine
+		return EndpointFailing
 	}
-	return nil
+	return EndpointFine
 }
 
 func (g *Gateway) ourSecret(secret string) bool {

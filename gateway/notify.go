@@ -421,6 +421,8 @@ type NotifyStatus struct {
 	GivenUp int       // that are not tried again by themselves
 	Oldest  time.Time // since when the one waits that has waited longest
 	Error   string    // why the last try of one that waits has failed
+	// Known: what waits was read. It is not before it is this configuration's turn.
+	Known bool
 }
 
 // notifyStatus is nil if nobody is told.
@@ -435,7 +437,7 @@ func (g *Gateway) notifyStatus() *NotifyStatus {
 	if n.outbox == nil {
 		return s
 	}
-	s.Waiting, s.GivenUp = n.outbox.size, len(n.outbox.dead)
+	s.Known, s.Waiting, s.GivenUp = true, n.outbox.size, len(n.outbox.dead)
 	if last, err := g.store.LastEntry(); err == nil {
 		s.Unread = int(last - min(last, n.outbox.read))
 	}

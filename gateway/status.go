@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"errors"
 	"maps"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddy-polar/caddy-polar/cache"
+	"github.com/caddy-polar/caddy-polar/polar"
 )
 
 // heard is what the gateway has heard from Polar since it began.
@@ -15,6 +18,49 @@ type heard struct {
 
 	mu       sync.Mutex
 	webhooks map[string]time.Time // the last of each documented type
+	limited  time.Time            // when Polar said last that it is too much
+	limits   int                  // how often
+	writes   map[string]bool      // scopes that only writing proves: whether they are there
+}
+
+// writeScopes are the scopes that reading does not prove, by the calls that do.
+var writeScopes = map[string]string{
+	"POST /v1/checkouts/":                 "checkouts:write",
+	"POST /v1/customer-sessions/":         "customer_sessions:write",
+	"POST /v1/customers/":                 "customers:write",
+	"PATCH /v1/customers/{id}":            "customers:write",
+	"POST /v1/customer-seats":             "customer_seats:write",
+	"DELETE /v1/customer-seats/{seat_id}": "customer_seats:write",
+}
+
+// call notes what a call has shown besides what it was for.
+func (h *heard) call(c polar.Call, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c.Status == http.StatusTooManyRequests {
+		h.limited = now
+		h.limits++
+	}
+	scope, ok := writeScopes[c.Method+" "+c.Path]
+	if may, known := permits(c.Err); ok && known {
+		if h.writes == nil {
+			h.writes = make(map[string]bool)
+		}
+		h.writes[scope] = may
+	}
+}
+
+// permits says whether a call's end shows that the access token has its scope, if it
+// shows that at all.
+func permits(err error) (may, known bool) {
+	switch {
+	case err == nil:
+		return true, true
+	case errors.Is(err, polar.ErrScope):
+		return false, true
+	}
+	// Scopes are looked at before the input and the object are.
+	return true, errors.Is(err, polar.ErrNotFound) || errors.Is(err, polar.ErrInvalid) || errors.Is(err, polar.ErrConflict)
 }
 
 func (h *heard) webhook(kind string, at time.Time) {
