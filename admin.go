@@ -54,7 +54,8 @@ func (a *Admin) Routes() []caddy.AdminRoute {
 type adminCall struct {
 	*http.Request
 	app     func() (*App, error)
-	gateway *gateway.Gateway // the one that is meant; nil for health
+	module  *Gateway         // the one that is meant; nil for health, as below
+	gateway *gateway.Gateway // the module's
 	args    []string
 	query   url.Values
 }
@@ -81,6 +82,7 @@ var verbs = []verb{
 	{http.MethodPut, "users/*/links/*", []string{"polar", "dry_run"}, adminLink},
 	{http.MethodPost, "webhook/setup", nil, adminWebhookSetup},
 	{http.MethodPost, "notify/resend", nil, adminResend},
+	{http.MethodPost, "doctor", nil, adminDoctor},
 	{http.MethodGet, "revenue", []string{"from", "to", "interval"}, adminRevenue},
 	{http.MethodGet, "backup", nil, adminBackup},
 	{http.MethodGet, "export", []string{"after", "limit"}, adminExport},
@@ -110,7 +112,7 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		c.gateway = g.core
+		c.module, c.gateway = g, g.core
 	}
 	answer, err := v.do(c)
 	if err != nil {
@@ -445,6 +447,12 @@ func adminWebhookSetup(c *adminCall) (any, error) {
 func adminResend(c *adminCall) (any, error) {
 	n, err := c.gateway.Resend(c.Context())
 	return resentView{n}, err
+}
+
+// adminDoctor takes less than a minute: the gateway sees to that.
+func adminDoctor(c *adminCall) (any, error) {
+	d := c.gateway.Doctor(c.Context(), c.module.surroundings)
+	return viewDiagnosis(c.gateway.Name(), &d), nil
 }
 
 // Interface guards

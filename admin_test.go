@@ -234,6 +234,9 @@ func TestAdminAPI(t *testing.T) {
 	if r := a.ok("GET", "/polar/revenue", ""); r["totals"].(map[string]any)["revenue"] != 1000.0 || len(r["periods"].([]any)) != 12 {
 		t.Error(r)
 	}
+	if d := a.ok("POST", "/polar/doctor", ""); d["gateway"] != "default" || len(d["findings"].([]any)) < 25 {
+		t.Error(d)
+	}
 	doc, err := adminDocument()
 	if err != nil {
 		t.Fatal(err)
@@ -329,6 +332,7 @@ func TestAdminRefusals(t *testing.T) {
 		{"GET", "/polar/revenue?from=2020-02-01&to=2026-01-01&interval=day", "", 400, "at most 366 days"},
 		{"POST", "/polar/revenue", "", 405, "GET"},
 		{"GET", "/polar/webhook/setup", "", 405, "POST"},
+		{"GET", "/polar/doctor", "", 405, "POST"},
 		{"POST", "/polar/webhook/setup", "", 400, `{"url"`},
 		{"POST", "/polar/webhook/setup", `{"uri":"https://app.example.com"}`, 400, `{"url"`},
 		{"POST", "/polar/webhook/setup", `{"url":"http://app.example.com"}`, 400, "https://"},

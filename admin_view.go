@@ -603,3 +603,25 @@ func viewSetup(s *gateway.EndpointSetup) setupView {
 		Check:  checkView{s.Check.Problem == gateway.CheckFine, string(s.Check.Problem), s.Check.Status, s.Check.Says},
 	}
 }
+
+type diagnosisView struct {
+	Gateway  string        `json:"gateway"`
+	At       moment        `json:"at"` // by Polar's clock
+	Took     float64       `json:"took"`
+	Findings []findingView `json:"findings"` // the worst first
+}
+
+type findingView struct {
+	ID       string            `json:"id"`
+	Severity string            `json:"severity"`
+	What     string            `json:"what"`
+	Why      string            `json:"why"`
+	Do       string            `json:"do"` // empty: nothing
+	Details  map[string]string `json:"details"`
+}
+
+func viewDiagnosis(name string, d *gateway.Diagnosis) diagnosisView {
+	return diagnosisView{name, at(d.At), d.Took.Seconds(), mapped(d.Findings, func(f *gateway.Finding) findingView {
+		return findingView{f.ID, string(f.Severity), f.What, f.Why, f.Do, f.Details}
+	})}
+}

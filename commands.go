@@ -14,6 +14,7 @@ var subcommands = []func() *cobra.Command{
 	demoCommand,
 	triggerCommand,
 	statusCommand,
+	doctorCommand,
 	usersCommand,
 	showCommand,
 	explainCommand,

@@ -152,6 +152,9 @@ type Gateway struct {
 	young       young
 	events      *caddyevents.App
 	ctx         caddy.Context
+	literal     []string // subdirectives whose secrets stand in the configuration itself
+	keyUses     []keyUse
+	gates       gateNotes
 
 	short, long atomic.Int64 // bytes of unverified webhook bodies: see maxInFlight
 
@@ -819,6 +822,7 @@ func (j *JWT) block(g *Gateway) (identity.Block, error) {
 		return b, err
 	}
 	b.Keys = set
+	g.keyUses = append(g.keyUses, keyUse{set, j.Algorithms})
 	return b, nil
 }
 
@@ -862,6 +866,9 @@ func (g *Gateway) secret(what, raw string) (string, error) {
 	if err == nil && value == raw {
 		g.logger.Warn("a secret stands literally in the configuration: write {env.NAME} or {file./path}",
 			zap.String("subdirective", what))
+		if !slices.Contains(g.literal, what) {
+			g.literal = append(g.literal, what)
+		}
 	}
 	return value, err
 }

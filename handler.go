@@ -209,7 +209,13 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
-	return g.compilePlans(app)
+	if err := g.compilePlans(app); err != nil {
+		return err
+	}
+	if g.fallback != nil {
+		g.fallback.gates.note(g)
+	}
+	return nil
 }
 
 func (g *Gate) compilePaths() (err error) {

@@ -126,9 +126,9 @@ func (g *Gateway) environmentFinding(f *polarFacts) Finding {
 	case sandbox && g.owner.Server == serverProduction:
 		return found(aboutEnvironment, SeverityError, "server is production, and the sandbox answers", "check what stands between this machine and Polar").with("server", g.owner.Server)
 	case name == "" && sandbox:
-		name = "a sandbox"
+		name = "a way to the sandbox"
 	case name == "":
-		name = "a server of its own"
+		name = "neither of Polar's own two"
 	}
 	return fine(aboutEnvironment, "the access token belongs to the server, which is "+name).with("server", g.owner.Server)
 }
@@ -153,10 +153,10 @@ func clockFinding(offset time.Duration, known bool) Finding {
 	case offset.Abs() > clockWarning:
 		severity = SeverityWarning
 	default:
-		return fine(aboutClock, "this machine's clock goes with Polar's").with("off_by", size.String())
+		return fine(aboutClock, "this machine's clock goes with Polar's").with("offBy", size.String())
 	}
 	return found(aboutClock, severity, fmt.Sprintf("this machine's clock is %v %s Polar's", size, side),
-		"set the clock, and have it kept: timedatectl set-ntp true, or chrony").with("off_by", size.String())
+		"set the clock, and have it kept: timedatectl set-ntp true, or chrony").with("offBy", size.String())
 }
 
 const (
@@ -189,7 +189,7 @@ func lifeFinding(version string, now time.Time) Finding {
 		return fine(aboutAPIVersion, "Polar's current version is used")
 	}
 	end := began.AddDate(0, versionMonths, 0)
-	f := fine(aboutAPIVersion, "Polar serves version "+version).with("version", version).with("served_at_least_until", end.Format(time.DateOnly))
+	f := fine(aboutAPIVersion, "Polar serves version "+version).with("version", version).with("servedUntil", end.Format(time.DateOnly))
 	if left := end.Sub(now); left < versionSoon {
 		f.Severity = SeverityWarning
 		f.What = fmt.Sprintf("Polar serves version %s still, and can remove it from %s on", version, end.Format(time.DateOnly))
@@ -333,10 +333,10 @@ func (g *Gateway) rateFinding() Finding {
 		f = f.with("last", g.At(last).UTC().Format(time.RFC3339)).with("times", strconv.Itoa(times))
 	}
 	if state.Paused > 0 {
-		f = f.with("paused_for", state.Paused.Round(time.Second).String())
+		f = f.with("pausedFor", state.Paused.Round(time.Second).String())
 	}
 	if g.limiter != nil {
-		f = f.with("at_once", fmt.Sprintf("%d of %d calls can go now", state.Free, state.Most))
+		f = f.with("atOnce", fmt.Sprintf("%d of %d calls can go now", state.Free, state.Most))
 	}
 	return f
 }

@@ -113,7 +113,7 @@ func (s *storeFacts) size() Finding {
 		f = found(aboutStoreSize, SeverityWarning, "more than half of the store's file is free pages",
 			"nothing, if it is to grow again; else stop Caddy and move the file away: a new one is filled from Polar, without passes and links")
 	}
-	return f.with("size", bytesOf(uint64(s.stats.FileSize))).with("free_pages", bytesOf(uint64(free)))
+	return f.with("size", bytesOf(uint64(s.stats.FileSize))).with("freePages", bytesOf(uint64(free)))
 }
 
 func (s *storeFacts) write() Finding {
@@ -232,7 +232,7 @@ func (k *KeySet) finding() Finding {
 	default:
 		f = fine(aboutJWKS, "the issuer publishes keys that can be used")
 	}
-	f = f.with("url", k.Place).with("left_out", printable(strings.Join(k.Left, ", "), 2*excerptLength))
+	f = f.with("url", k.Place).with("leftOut", printable(strings.Join(k.Left, ", "), 2*excerptLength))
 	if k.Err == nil {
 		f = f.with("keys", fmt.Sprintf("%d can be used", k.Fitting))
 	}

@@ -532,7 +532,7 @@ func TestLifeFinding(t *testing.T) {
 		"2026-10-01T00:00:00Z": SeverityOK, "2027-03-01T00:00:00Z": SeverityOK,
 		"2027-03-05T00:00:00Z": SeverityWarning, "2028-01-01T00:00:00Z": SeverityWarning,
 	} {
-		if f := lifeFinding("2026-10", mustTime(at)); f.Severity != want || f.Details["served_at_least_until"] != "2027-04-01" {
+		if f := lifeFinding("2026-10", mustTime(at)); f.Severity != want || f.Details["servedUntil"] != "2027-04-01" {
 			t.Errorf("%s: %+v", at, f)
 		}
 	}

@@ -79,7 +79,7 @@ func (g *Gateway) endpointFinding(f *polarFacts) Finding {
 	case err != nil:
 		return untold(aboutWebhookEndpoint, g.tokenKind, f, err, scopeReadWebhooks)
 	case f.endpoint != nil:
-		return fine(aboutWebhookEndpoint, "Polar has an endpoint for this gateway").with("url", shownURL(f.endpoint.URL)).with("api_version", f.endpoint.APIVersion)
+		return fine(aboutWebhookEndpoint, "Polar has an endpoint for this gateway").with("url", shownURL(f.endpoint.URL)).with("apiVersion", f.endpoint.APIVersion)
 	case g.verifier == nil:
 		return found(aboutWebhookEndpoint, SeverityUnknown, "without a webhook_secret no endpoint can be known as this gateway's", setUpByCommand)
 	}
@@ -155,7 +155,7 @@ func (g *Gateway) deliveryFinding(f *polarFacts) Finding {
 	if last.HTTPCode != 0 {
 		status = strconv.Itoa(last.HTTPCode)
 	}
-	return out.with("last_failed", last.CreatedAt.UTC().Format(time.RFC3339)).with("status", status).
+	return out.with("lastFailed", last.CreatedAt.UTC().Format(time.RFC3339)).with("status", status).
 		with("event", printable(last.Event.Type, 60)).with("answer", g.excerpt(last.Response))
 }
 
