@@ -242,5 +242,9 @@ func (g *Gateway) tryAddress(ctx context.Context, address string) (EndpointCheck
 	if err != nil {
 		return EndpointCheck{}, badInput("the address of the endpoint cannot be read")
 	}
-	return g.checkWebhook(ctx, u)
+	check, err := g.checkWebhook(ctx, u)
+	if ctx.Err() != nil { // it is our own time that was up
+		return EndpointCheck{}, ctx.Err()
+	}
+	return check, err
 }

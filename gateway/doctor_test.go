@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"slices"
 	"strings"
@@ -187,6 +188,22 @@ func TestDoctor(t *testing.T) {
 		{
 			name: "a token of the other environment", want: also(asksPolar, all(SeverityError, aboutEnvironment)), says: "the other of production and sandbox",
 			harm: func(p *practice) { p.token("polar_oat_ofanotherserver") },
+		},
+		{
+			name: "the sandbox in the place of production", want: all(SeverityError, aboutEnvironment), says: "the sandbox answers",
+			harm: func(p *practice) {
+				between := httptest.NewServer(&httputil.ReverseProxy{
+					Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(mustURL(p.t.(*testing.T), p.box.URL)) },
+					ModifyResponse: func(r *http.Response) error {
+						r.Header.Set("X-Polar-Sandbox", "1")
+						return nil
+					},
+					Transport: &http.Transport{DisableKeepAlives: true},
+				})
+				p.t.Cleanup(between.Close)
+				p.config.Server, p.g.owner.Server = between.URL, serverProduction
+				p.token(p.config.AccessToken)
+			},
 		},
 		{
 			name: "products of the other environment", want: all(SeverityError, aboutPlans), says: "production or sandbox",
@@ -418,6 +435,19 @@ func TestDoctorEndsInTime(t *testing.T) {
 	}
 }
 
+// TestDoctorOutOfTime: what was not asked in time is not known, and no fault.
+func TestDoctorOutOfTime(t *testing.T) {
+	p := newPractice(t)
+	ctx, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	defer cancel()
+	if _, err := p.g.tryAddress(ctx, p.url); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if f := urlFinding(&polarFacts{checkErr: ctx.Err()}); f.Severity != SeverityUnknown {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestStoreFindings(t *testing.T) {
 	good := func() storeFacts {
 		return storeFacts{
@@ -523,6 +553,31 @@ func TestExcerpt(t *testing.T) {
 	} {
 		if got := g.excerpt(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestPermits: only Polar's own words show that a scope is there.
+func TestPermits(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err        error
+		may, known bool
+	}{
+		"a success":      {nil, true, true},
+		"no scope":       {fmt.Errorf("x: %w", polar.ErrScope), false, true},
+		"not found":      {&polar.APIError{Status: 404, Code: "ResourceNotFound"}, true, true},
+		"bad input":      {&polar.APIError{Status: 422, Code: "RequestValidationError"}, true, true},
+		"not permitted":  {&polar.APIError{Status: 403, Code: "NotPermitted"}, true, true},
+		"a firewall":     {&polar.APIError{Status: 403}, true, false},
+		"a wrong path":   {&polar.APIError{Status: 404}, true, false},
+		"a bad token":    {&polar.APIError{Status: 401, Code: "invalid_token"}, true, false},
+		"too much":       {&polar.APIError{Status: 429}, true, false},
+		"Polar's fault":  {&polar.APIError{Status: 500, Code: "InternalServerError"}, true, false},
+		"no answer":      {&polar.APIError{}, true, false},
+		"something else": {errDown, true, false},
+	} {
+		if may, known := permits(tt.err); known != tt.known || known && may != tt.may {
+			t.Errorf("%s: %v %v", name, may, known)
 		}
 	}
 }

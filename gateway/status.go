@@ -59,8 +59,10 @@ func permits(err error) (may, known bool) {
 	case errors.Is(err, polar.ErrScope):
 		return false, true
 	}
-	// Scopes are looked at before the input and the object are.
-	return true, errors.Is(err, polar.ErrNotFound) || errors.Is(err, polar.ErrInvalid) || errors.Is(err, polar.ErrConflict)
+	// In Polar's own words: it looks at scopes before the input and the object.
+	failure, ok := errors.AsType[*polar.APIError](err)
+	return true, ok && failure.Code != "" && failure.Status/100 == 4 &&
+		failure.Status != http.StatusUnauthorized && failure.Status != http.StatusTooManyRequests
 }
 
 func (h *heard) webhook(kind string, at time.Time) {
