@@ -122,220 +122,252 @@ var (
 		aboutScopes, aboutOrganization, aboutPlans, aboutWebhookSecret, aboutWebhookEndpoint))
 )
 
+// faults are what can be wrong with a setup, one at a time.
+var faults = []struct {
+	name   string
+	config func(*Config)
+	harm   func(*practice)
+	want   map[string]Severity
+	says   string // somewhere in the findings that are not ok
+}{
+	{name: "nothing"},
+	// Polar's own list.
+	{
+		name: "another secret", want: all(SeverityError, aboutWebhookSecret), says: "is none of webhook_secret",
+		harm: func(p *practice) {
+			p.must(p.box.DeleteEndpoint(p.endpoint.ID))
+			p.endpoint = p.add(box.Endpoint{URL: p.url, Secret: "another-secret-of-at-least-32-characters"})
+		},
+	},
+	{
+		name: "a redirect", want: all(SeverityError, aboutWebhookURL), says: "follows no redirect",
+		harm: func(p *practice) {
+			p.update(box.EndpointUpdate{URL: new(p.serve(http.RedirectHandler("https://www.example.com/", http.StatusMovedPermanently)) + WebhookPath)})
+		},
+	},
+	{
+		name: "the wrong path", want: all(SeverityError, aboutWebhookURL), says: "no webhook route at /nowhere",
+		harm: func(p *practice) {
+			p.update(box.EndpointUpdate{URL: new(strings.Replace(p.url, WebhookPath, "/nowhere", 1))})
+		},
+	},
+	{
+		name: "nobody there", want: all(SeverityError, aboutWebhookURL), says: "is refused",
+		harm: func(p *practice) { p.update(box.EndpointUpdate{URL: new(p.closed() + WebhookPath)}) },
+	},
+	{
+		name: "not reached from here", want: all(SeverityUnknown, aboutWebhookURL), says: "Polar's latest delivery has arrived",
+		harm: func(p *practice) {
+			server := p.listen()
+			p.update(box.EndpointUpdate{URL: new(server.URL + WebhookPath)})
+			p.buys()
+			server.Close()
+		},
+	},
+	{
+		name: "an address that is new, and wrong", want: all(SeverityError, aboutWebhookURL), says: "is refused",
+		harm: func(p *practice) {
+			p.buys()
+			p.box.Advance(time.Second)
+			p.update(box.EndpointUpdate{URL: new(p.closed() + WebhookPath)})
+		},
+	},
+	{
+		name: "an address that is new, and right", want: all(SeverityWarning, aboutWebhookDeliveries), says: "before the endpoint was changed",
+		harm: func(p *practice) {
+			p.update(box.EndpointUpdate{URL: new(p.serve(refusing) + WebhookPath)})
+			p.buys()
+			p.box.Advance(time.Second)
+			p.update(box.EndpointUpdate{URL: new(p.url), Enabled: new(true)})
+		},
+	},
+	{name: "disabled", want: all(SeverityError, aboutWebhookEnabled), harm: func(p *practice) { p.update(box.EndpointUpdate{Enabled: new(false)}) }},
+	{name: "slack", want: all(SeverityError, aboutWebhookFormat), says: "slack", harm: func(p *practice) { p.update(box.EndpointUpdate{Format: new("slack")}) }},
+	{
+		name: "events", want: all(SeverityError, aboutWebhookEvents), says: "subscription.revoked",
+		harm: func(p *practice) {
+			p.update(box.EndpointUpdate{Events: slices.DeleteFunc(wantedEvents(), func(k string) bool { return k == "subscription.revoked" })})
+		},
+	},
+	{
+		name: "events of products", want: all(SeverityWarning, aboutWebhookEvents), says: "product.updated",
+		harm: func(p *practice) {
+			p.update(box.EndpointUpdate{Events: slices.DeleteFunc(wantedEvents(), func(k string) bool { return k == "product.updated" })})
+		},
+	},
+	{
+		name: "a token of the other environment", want: also(asksPolar, all(SeverityError, aboutEnvironment)), says: "the other of production and sandbox",
+		harm: func(p *practice) { p.token("polar_oat_ofanotherserver") },
+	},
+	{
+		name: "the sandbox in the place of production", want: all(SeverityError, aboutEnvironment), says: "the sandbox answers",
+		harm: func(p *practice) {
+			between := p.serve(&httputil.ReverseProxy{
+				Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(mustURL(p.t.(*testing.T), p.box.URL)) },
+				ModifyResponse: func(r *http.Response) error {
+					r.Header.Set("X-Polar-Sandbox", "1")
+					return nil
+				},
+				Transport: &http.Transport{DisableKeepAlives: true},
+			})
+			p.config.Server, p.g.owner.Server = between, serverProduction
+			p.token(p.config.AccessToken)
+		},
+	},
+	{
+		name: "products of the other environment", want: all(SeverityError, aboutPlans), says: "production or sandbox",
+		harm: func(p *practice) { p.g.plans[1].Products = []string{proProduct} },
+	},
+	// And more.
+	{
+		name: "no endpoint", want: also(endpointLess, all(SeverityUnknown, aboutWebhookSecret), all(SeverityError, aboutWebhookEndpoint)),
+		harm: func(p *practice) { p.must(p.box.DeleteEndpoint(p.endpoint.ID)) },
+	},
+	{
+		name: "deliveries that fail", want: all(SeverityError, aboutWebhookURL, aboutWebhookDeliveries), says: "403",
+		harm: func(p *practice) {
+			p.update(box.EndpointUpdate{URL: new(p.serve(refusing) + WebhookPath)})
+			p.buys()
+		},
+	},
+	{
+		name: "deliveries that failed", want: all(SeverityWarning, aboutWebhookDeliveries), says: "while later ones have",
+		harm: func(p *practice) {
+			p.update(box.EndpointUpdate{URL: new(p.serve(refusing) + WebhookPath)})
+			p.buys()
+			p.update(box.EndpointUpdate{URL: new(p.url)})
+			p.buys()
+		},
+	},
+	{name: "no webhook secret", config: func(c *Config) { c.WebhookSecrets = nil }, want: also(
+		endpointLess, all(SeverityWarning, aboutWebhookSecret), all(SeverityUnknown, aboutWebhookEndpoint))},
+	{name: "no access token", config: withToken(""), want: also(asksPolar,
+		all(SeverityWarning, aboutToken), all(SeverityUnknown, aboutPolar, aboutEnvironment, aboutClock, aboutAPIVersion, aboutRateLimit, aboutSync))},
+	{name: "a person's token", want: all(SeverityWarning, aboutToken), harm: func(p *practice) { p.g.tokenKind = TokenPersonal }},
+	{
+		name: "no scope for subscriptions", want: all(SeverityError, aboutScopes), says: "lacks subscriptions:read",
+		harm: func(p *practice) { p.token(p.box.NewToken(without("subscriptions:read")...)) },
+	},
+	{
+		name: "no scope for checkouts", want: all(SeverityError, aboutScopes), says: "lacks checkouts:write",
+		harm: func(p *practice) { p.token(p.box.NewToken(without("checkouts:write")...)) },
+	},
+	{
+		name: "no scope for orders", want: all(SeverityWarning, aboutScopes), says: "orders:read",
+		harm: func(p *practice) { p.token(p.box.NewToken(without("orders:read", "refunds:read")...)) },
+	},
+	{
+		name: "no scope for products", want: also(all(SeverityError, aboutScopes), all(SeverityUnknown, aboutPlans)),
+		harm: func(p *practice) { p.token(p.box.NewToken(without("products:read")...)) },
+	},
+	{
+		name: "no scope for webhooks", want: also(endpointLess, all(SeverityWarning, aboutScopes), all(SeverityUnknown, aboutWebhookSecret, aboutWebhookEndpoint)),
+		harm: func(p *practice) { p.token(p.box.NewToken(without("webhooks:read")...)) },
+	},
+	{name: "another organization", want: all(SeverityError, aboutOrganization), harm: func(p *practice) { p.g.owner.Organization = acme }},
+	{
+		name: "a clock that is somewhat off", want: all(SeverityWarning, aboutClock), says: "2m0s ahead of",
+		harm: func(p *practice) { p.skew(2 * time.Minute) },
+	},
+	{name: "a clock that is off", want: all(SeverityError, aboutClock), says: "behind", harm: func(p *practice) { p.skew(-6 * time.Minute) }},
+	{name: "a version that is gone", config: func(c *Config) { c.APIVersion = "2025-10" }, want: all(SeverityError, aboutAPIVersion), says: "2025-10"},
+	{name: "a version that is old", config: func(c *Config) { c.APIVersion = "2026-04" }, want: all(SeverityWarning, aboutAPIVersion), says: "2026-10-01"},
+	{
+		name: "Polar is down", want: also(asksPolar, all(SeverityError, aboutPolar), all(SeverityUnknown, aboutEnvironment)),
+		harm: func(p *practice) {
+			p.sleeps = func(time.Duration) error { return nil }
+			p.box.SetTrouble(box.Trouble{HTML: true})
+		},
+	},
+	{
+		name: "something else in Polar's place", want: also(asksPolar, all(SeverityError, aboutPolar), all(SeverityUnknown, aboutEnvironment, aboutClock, aboutAPIVersion)),
+		says: "not Polar's API",
+		harm: func(p *practice) {
+			p.config.Server = p.serve(http.RedirectHandler("https://www.example.com/", http.StatusMovedPermanently))
+			p.token(p.config.AccessToken)
+		},
+	},
+	{
+		name: "Polar says it is too much", want: also(asksPolar, all(SeverityWarning, aboutRateLimit), all(SeverityUnknown, aboutPolar, aboutEnvironment)),
+		harm: func(p *practice) { p.box.SetTrouble(box.Trouble{Limit: 30}) },
+	},
+	{
+		name: "an archived product", want: all(SeverityWarning, aboutPlans), says: "plan max",
+		harm: func(p *practice) { p.archive(p.max.ID) },
+	},
+	{name: "an archived product beside another", harm: func(p *practice) { p.archive(p.trial.ID) }},
+	{
+		name: "a benefit that Polar does not know", want: all(SeverityError, aboutPlans), says: featureBenefit,
+		harm: func(p *practice) { p.g.plans[1].Benefits = []string{featureBenefit} },
+	},
+	{
+		name: "a benefit that nothing gives", want: all(SeverityWarning, aboutPlans), says: "no product gives",
+		harm: func(p *practice) {
+			b := p.box.AddBenefit(box.Benefit{Description: "Feature"})
+			p.g.plans[1].Products, p.g.plans[1].Benefits = nil, []string{b.ID}
+		},
+	},
+	{name: "a benefit that a product gives", harm: func(p *practice) {
+		b := p.box.AddBenefit(box.Benefit{Description: "Feature"})
+		p.box.AddProduct(box.Product{Name: "Feature", Interval: "month", BenefitIDs: []string{b.ID}, Price: box.Price{Amount: 100}})
+		p.g.plans[1].Products, p.g.plans[1].Benefits = nil, []string{b.ID}
+	}},
+	{name: "no plan", want: all(SeverityWarning, aboutPlans), harm: func(p *practice) { p.g.plans = nil }},
+	{name: "no sync for long", want: all(SeverityError, aboutSync), says: "2 days ago", harm: func(p *practice) { p.box.Advance(2 * day) }},
+	{name: "sync off", want: all(SeverityWarning, aboutSync), harm: func(p *practice) { p.g.syncing.Off = true }},
+	{name: "syncs that fail", want: all(SeverityWarning, aboutSync), says: errDown.Error(), harm: func(p *practice) {
+		p.g.sync.failures, p.g.sync.failed = 3, errDown
+	}},
+	{name: "a store that is gone", want: also(all(SeverityError, aboutStore, aboutWebhookURL), all(SeverityUnknown, aboutStoreSize)), says: "closed", harm: func(p *practice) {
+		p.must(p.g.store.Close())
+		p.g.keys.Store(nil)
+	}},
+	{name: "nobody can be known", want: all(SeverityError, aboutIdentity), harm: func(p *practice) { p.around.Nobody = true }},
+	{
+		name: "keys that cannot be fetched", want: all(SeverityError, aboutJWKS), says: "404",
+		harm: func(p *practice) { p.around.KeySets = []KeySet{{Place: "https://id.example", Err: errors.New("404")}} },
+	},
+	{
+		name: "keys that are kept", want: all(SeverityWarning, aboutJWKS),
+		harm: func(p *practice) { p.around.KeySets = []KeySet{{Err: errors.New("404"), Held: 2, Fetched: p.g.Now()}} },
+	},
+	{
+		name: "keys that do not fit", want: all(SeverityError, aboutJWKS), says: "algorithms",
+		harm: func(p *practice) { p.around.KeySets = []KeySet{{Keys: 2}} },
+	},
+	{name: "keys that fit", harm: func(p *practice) { p.around.KeySets = []KeySet{{Keys: 2, Fitting: 1}} }},
+	{
+		name: "a session endpoint that is away", want: all(SeverityError, aboutSession), says: "nobody listens",
+		harm: func(p *practice) { p.around.Session = &SessionEndpoint{Err: errors.New("nobody listens")} },
+	},
+	{name: "a session endpoint", harm: func(p *practice) { p.around.Session = &SessionEndpoint{Place: "http://localhost"} }},
+	{name: "literal secrets", want: all(SeverityWarning, aboutSecrets), says: "jwt: secret", harm: func(p *practice) { p.around.Literal = []string{"jwt: secret"} }},
+	{name: "on_unavailable allow", want: all(SeverityWarning, aboutUnavailable), harm: func(p *practice) { p.around.AllowUnavailable = true }},
+	{name: "a risk", want: all(SeverityWarning, aboutSettings), says: "any audience", harm: func(p *practice) { p.around.Risks = []string{"any audience"} }},
+}
+
+// refusing answers with what must not be repeated.
+var refusing = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "no: ada@example.com\x00 polar_oat_abc "+testSecret, http.StatusForbidden)
+})
+
+// serve is the address of a server.
+func (p *practice) serve(h http.Handler) string {
+	server := httptest.NewServer(h)
+	p.t.Cleanup(server.Close)
+	return server.URL
+}
+
+// closed is an address at which nobody listens any more.
+func (p *practice) closed() string {
+	server := httptest.NewServer(refusing)
+	server.Close()
+	return server.URL
+}
+
 // TestDoctor breaks one thing at a time: doctor finds that, and nothing else.
 func TestDoctor(t *testing.T) {
-	moved := httptest.NewServer(http.RedirectHandler("https://www.example.com/", http.StatusMovedPermanently))
-	t.Cleanup(moved.Close)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	failed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "no: ada@example.com\x00 polar_oat_abc "+testSecret, http.StatusForbidden)
-	}))
-	t.Cleanup(failed.Close)
-	off := false
-	slack := "slack"
-	for _, tt := range []struct {
-		name   string
-		config func(*Config)
-		harm   func(*practice)
-		want   map[string]Severity
-		says   string // somewhere in the findings that are not ok
-	}{
-		{name: "nothing"},
-		// Polar's own list.
-		{
-			name: "another secret", want: all(SeverityError, aboutWebhookSecret), says: "is none of webhook_secret",
-			harm: func(p *practice) {
-				p.must(p.box.DeleteEndpoint(p.endpoint.ID))
-				p.endpoint = p.add(box.Endpoint{URL: p.url, Secret: "another-secret-of-at-least-32-characters"})
-			},
-		},
-		{
-			name: "a redirect", want: all(SeverityError, aboutWebhookURL), says: "follows no redirect",
-			harm: func(p *practice) { p.update(box.EndpointUpdate{URL: new(moved.URL + WebhookPath)}) },
-		},
-		{
-			name: "the wrong path", want: all(SeverityError, aboutWebhookURL), says: "no webhook route at /nowhere",
-			harm: func(p *practice) {
-				p.update(box.EndpointUpdate{URL: new(strings.Replace(p.url, WebhookPath, "/nowhere", 1))})
-			},
-		},
-		{
-			name: "nobody there", want: all(SeverityError, aboutWebhookURL), says: "is refused",
-			harm: func(p *practice) { p.update(box.EndpointUpdate{URL: new(gone.URL + WebhookPath)}) },
-		},
-		{
-			name: "not reached from here", want: all(SeverityUnknown, aboutWebhookURL), says: "Polar's latest delivery has arrived",
-			harm: func(p *practice) {
-				p.buys()
-				p.update(box.EndpointUpdate{URL: new(gone.URL + WebhookPath)})
-			},
-		},
-		{name: "disabled", want: all(SeverityError, aboutWebhookEnabled), harm: func(p *practice) { p.update(box.EndpointUpdate{Enabled: &off}) }},
-		{name: "slack", want: all(SeverityError, aboutWebhookFormat), says: "slack", harm: func(p *practice) { p.update(box.EndpointUpdate{Format: &slack}) }},
-		{
-			name: "events", want: all(SeverityError, aboutWebhookEvents), says: "subscription.revoked",
-			harm: func(p *practice) {
-				p.update(box.EndpointUpdate{Events: slices.DeleteFunc(wantedEvents(), func(k string) bool { return k == "subscription.revoked" })})
-			},
-		},
-		{
-			name: "events of products", want: all(SeverityWarning, aboutWebhookEvents), says: "product.updated",
-			harm: func(p *practice) {
-				p.update(box.EndpointUpdate{Events: slices.DeleteFunc(wantedEvents(), func(k string) bool { return k == "product.updated" })})
-			},
-		},
-		{
-			name: "a token of the other environment", want: also(asksPolar, all(SeverityError, aboutEnvironment)), says: "the other of production and sandbox",
-			harm: func(p *practice) { p.token("polar_oat_ofanotherserver") },
-		},
-		{
-			name: "the sandbox in the place of production", want: all(SeverityError, aboutEnvironment), says: "the sandbox answers",
-			harm: func(p *practice) {
-				between := httptest.NewServer(&httputil.ReverseProxy{
-					Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(mustURL(p.t.(*testing.T), p.box.URL)) },
-					ModifyResponse: func(r *http.Response) error {
-						r.Header.Set("X-Polar-Sandbox", "1")
-						return nil
-					},
-					Transport: &http.Transport{DisableKeepAlives: true},
-				})
-				p.t.Cleanup(between.Close)
-				p.config.Server, p.g.owner.Server = between.URL, serverProduction
-				p.token(p.config.AccessToken)
-			},
-		},
-		{
-			name: "products of the other environment", want: all(SeverityError, aboutPlans), says: "production or sandbox",
-			harm: func(p *practice) { p.g.plans[1].Products = []string{proProduct} },
-		},
-		// And more.
-		{
-			name: "no endpoint", want: also(endpointLess, all(SeverityUnknown, aboutWebhookSecret), all(SeverityError, aboutWebhookEndpoint)),
-			harm: func(p *practice) { p.must(p.box.DeleteEndpoint(p.endpoint.ID)) },
-		},
-		{
-			name: "deliveries that fail", want: all(SeverityError, aboutWebhookURL, aboutWebhookDeliveries), says: "403",
-			harm: func(p *practice) {
-				p.update(box.EndpointUpdate{URL: new(failed.URL + WebhookPath)})
-				p.buys()
-			},
-		},
-		{
-			name: "deliveries that failed", want: all(SeverityWarning, aboutWebhookDeliveries), says: "while later ones have",
-			harm: func(p *practice) {
-				p.update(box.EndpointUpdate{URL: new(failed.URL + WebhookPath)})
-				p.buys()
-				p.update(box.EndpointUpdate{URL: new(p.url)})
-				p.buys()
-			},
-		},
-		{name: "no webhook secret", config: func(c *Config) { c.WebhookSecrets = nil }, want: also(
-			endpointLess, all(SeverityWarning, aboutWebhookSecret), all(SeverityUnknown, aboutWebhookEndpoint))},
-		{name: "no access token", config: withToken(""), want: also(asksPolar,
-			all(SeverityWarning, aboutToken), all(SeverityUnknown, aboutPolar, aboutEnvironment, aboutClock, aboutAPIVersion, aboutRateLimit, aboutSync))},
-		{name: "a person's token", want: all(SeverityWarning, aboutToken), harm: func(p *practice) { p.g.tokenKind = TokenPersonal }},
-		{
-			name: "no scope for subscriptions", want: all(SeverityError, aboutScopes), says: "lacks subscriptions:read",
-			harm: func(p *practice) { p.token(p.box.NewToken(without("subscriptions:read")...)) },
-		},
-		{
-			name: "no scope for checkouts", want: all(SeverityError, aboutScopes), says: "lacks checkouts:write",
-			harm: func(p *practice) { p.token(p.box.NewToken(without("checkouts:write")...)) },
-		},
-		{
-			name: "no scope for orders", want: all(SeverityWarning, aboutScopes), says: "orders:read",
-			harm: func(p *practice) { p.token(p.box.NewToken(without("orders:read", "refunds:read")...)) },
-		},
-		{
-			name: "no scope for products", want: also(all(SeverityError, aboutScopes), all(SeverityUnknown, aboutPlans)),
-			harm: func(p *practice) { p.token(p.box.NewToken(without("products:read")...)) },
-		},
-		{
-			name: "no scope for webhooks", want: also(endpointLess, all(SeverityWarning, aboutScopes), all(SeverityUnknown, aboutWebhookSecret, aboutWebhookEndpoint)),
-			harm: func(p *practice) { p.token(p.box.NewToken(without("webhooks:read")...)) },
-		},
-		{name: "another organization", want: all(SeverityError, aboutOrganization), harm: func(p *practice) { p.g.owner.Organization = acme }},
-		{
-			name: "a clock that is somewhat off", want: all(SeverityWarning, aboutClock), says: "2m0s ahead of",
-			harm: func(p *practice) { p.skew(2 * time.Minute) },
-		},
-		{name: "a clock that is off", want: all(SeverityError, aboutClock), says: "behind", harm: func(p *practice) { p.skew(-6 * time.Minute) }},
-		{name: "a version that is gone", config: func(c *Config) { c.APIVersion = "2025-10" }, want: all(SeverityError, aboutAPIVersion), says: "2025-10"},
-		{name: "a version that is old", config: func(c *Config) { c.APIVersion = "2026-04" }, want: all(SeverityWarning, aboutAPIVersion), says: "2026-10-01"},
-		{
-			name: "Polar is down", want: also(asksPolar, all(SeverityError, aboutPolar), all(SeverityUnknown, aboutEnvironment)),
-			harm: func(p *practice) {
-				p.sleeps = func(time.Duration) error { return nil }
-				p.box.SetTrouble(box.Trouble{HTML: true})
-			},
-		},
-		{
-			name: "something else in Polar's place", want: also(asksPolar, all(SeverityError, aboutPolar), all(SeverityUnknown, aboutEnvironment, aboutClock, aboutAPIVersion)),
-			says: "not Polar's API",
-			harm: func(p *practice) {
-				p.config.Server = moved.URL
-				p.token(p.config.AccessToken)
-			},
-		},
-		{
-			name: "Polar says it is too much", want: also(asksPolar, all(SeverityWarning, aboutRateLimit), all(SeverityUnknown, aboutPolar, aboutEnvironment)),
-			harm: func(p *practice) { p.box.SetTrouble(box.Trouble{Limit: 30}) },
-		},
-		{
-			name: "an archived product", want: all(SeverityWarning, aboutPlans), says: "plan max",
-			harm: func(p *practice) { p.archive(p.max.ID) },
-		},
-		{name: "an archived product beside another", harm: func(p *practice) { p.archive(p.trial.ID) }},
-		{
-			name: "a benefit that Polar does not know", want: all(SeverityError, aboutPlans), says: featureBenefit,
-			harm: func(p *practice) { p.g.plans[1].Benefits = []string{featureBenefit} },
-		},
-		{
-			name: "a benefit that nothing gives", want: all(SeverityWarning, aboutPlans), says: "no product gives",
-			harm: func(p *practice) {
-				b := p.box.AddBenefit(box.Benefit{Description: "Feature"})
-				p.g.plans[1].Products, p.g.plans[1].Benefits = nil, []string{b.ID}
-			},
-		},
-		{name: "a benefit that a product gives", harm: func(p *practice) {
-			b := p.box.AddBenefit(box.Benefit{Description: "Feature"})
-			p.box.AddProduct(box.Product{Name: "Feature", Interval: "month", BenefitIDs: []string{b.ID}, Price: box.Price{Amount: 100}})
-			p.g.plans[1].Products, p.g.plans[1].Benefits = nil, []string{b.ID}
-		}},
-		{name: "no plan", want: all(SeverityWarning, aboutPlans), harm: func(p *practice) { p.g.plans = nil }},
-		{name: "no sync for long", want: all(SeverityError, aboutSync), says: "2 days ago", harm: func(p *practice) { p.box.Advance(2 * day) }},
-		{name: "sync off", want: all(SeverityWarning, aboutSync), harm: func(p *practice) { p.g.syncing.Off = true }},
-		{name: "syncs that fail", want: all(SeverityWarning, aboutSync), says: errDown.Error(), harm: func(p *practice) {
-			p.g.sync.failures, p.g.sync.failed = 3, errDown
-		}},
-		{name: "a store that is gone", want: also(all(SeverityError, aboutStore, aboutWebhookURL), all(SeverityUnknown, aboutStoreSize)), says: "closed", harm: func(p *practice) {
-			p.must(p.g.store.Close())
-			p.g.keys.Store(nil)
-		}},
-		{name: "nobody can be known", want: all(SeverityError, aboutIdentity), harm: func(p *practice) { p.around.Nobody = true }},
-		{
-			name: "keys that cannot be fetched", want: all(SeverityError, aboutJWKS), says: "404",
-			harm: func(p *practice) { p.around.KeySets = []KeySet{{Place: "https://id.example", Err: errors.New("404")}} },
-		},
-		{
-			name: "keys that are kept", want: all(SeverityWarning, aboutJWKS),
-			harm: func(p *practice) { p.around.KeySets = []KeySet{{Err: errors.New("404"), Held: 2, Fetched: p.g.Now()}} },
-		},
-		{
-			name: "keys that do not fit", want: all(SeverityError, aboutJWKS), says: "algorithms",
-			harm: func(p *practice) { p.around.KeySets = []KeySet{{Keys: 2}} },
-		},
-		{name: "keys that fit", harm: func(p *practice) { p.around.KeySets = []KeySet{{Keys: 2, Fitting: 1}} }},
-		{
-			name: "a session endpoint that is away", want: all(SeverityError, aboutSession), says: "nobody listens",
-			harm: func(p *practice) { p.around.Session = &SessionEndpoint{Err: errors.New("nobody listens")} },
-		},
-		{name: "a session endpoint", harm: func(p *practice) { p.around.Session = &SessionEndpoint{Place: "http://localhost"} }},
-		{name: "literal secrets", want: all(SeverityWarning, aboutSecrets), says: "jwt: secret", harm: func(p *practice) { p.around.Literal = []string{"jwt: secret"} }},
-		{name: "on_unavailable allow", want: all(SeverityWarning, aboutUnavailable), harm: func(p *practice) { p.around.AllowUnavailable = true }},
-		{name: "a risk", want: all(SeverityWarning, aboutSettings), says: "any audience", harm: func(p *practice) { p.around.Risks = []string{"any audience"} }},
-	} {
+	for _, tt := range faults {
 		t.Run(tt.name, func(t *testing.T) {
 			change := []func(*Config){}
 			if tt.config != nil {

@@ -109,6 +109,11 @@ func eventsFinding(e *polar.WebhookEndpoint) Finding {
 // its own public address.
 var seenFromHere = []CheckProblem{CheckDNS, CheckTLS, CheckRefused, CheckTimeout, CheckUnreachable}
 
+// changedSince says whether the endpoint is not as it was at a delivery.
+func (f *polarFacts) changedSince(d *polar.WebhookDelivery) bool {
+	return f.endpoint.ModifiedAt != nil && d.CreatedAt.Before(*f.endpoint.ModifiedAt)
+}
+
 // urlFinding is about whether the address leads here.
 func urlFinding(f *polarFacts) Finding {
 	if f.checkErr != nil {
@@ -122,7 +127,7 @@ func urlFinding(f *polarFacts) Finding {
 	switch {
 	case c.Peer:
 		out.Severity, out.What, out.Do = SeverityWarning, c.Says, "nothing, if several Caddys stand behind the address"
-	case slices.Contains(seenFromHere, c.Problem) && f.deliveries.latest != nil && f.deliveries.latest.Succeeded:
+	case slices.Contains(seenFromHere, c.Problem) && f.deliveries.latest != nil && f.deliveries.latest.Succeeded && !f.changedSince(f.deliveries.latest):
 		out.Severity, out.What = SeverityUnknown, "not known: this machine cannot reach the address, but Polar's latest delivery has arrived: "+c.Says
 		out.Do = "nothing, if this machine is not to reach its own public address"
 	}
@@ -148,8 +153,11 @@ func (g *Gateway) deliveryFinding(f *polarFacts) Finding {
 	last := &d.events[0]
 	out := found(aboutWebhookDeliveries, SeverityError, fmt.Sprintf("events of the last day that have not arrived: %d", len(d.events)),
 		"mend what the answer tells; a sync mends what was missed: caddy polar sync")
-	if d.latest.Succeeded {
+	switch {
+	case d.latest.Succeeded:
 		out.Severity, out.What = SeverityWarning, out.What+", while later ones have"
+	case f.changedSince(d.latest):
+		out.Severity, out.What = SeverityWarning, out.What+", all before the endpoint was changed"
 	}
 	status := "no answer"
 	if last.HTTPCode != 0 {
