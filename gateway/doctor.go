@@ -198,7 +198,7 @@ func (g *Gateway) lookAtStore(ctx context.Context) storeFacts {
 		if _, s.err = g.claim(); s.err == nil {
 			s.stats, s.err = g.store.Stats()
 		}
-		s.disk = g.store.Disk()
+		s.disk = g.disk()
 		done <- s
 	}()
 	select {

@@ -36,6 +36,7 @@ func newPractice(t *testing.T, change ...func(*Config)) *practice {
 		c.APIVersion, c.Limiter = "2026-10", polar.NewLimiter(1e6, 1e6)
 		c.Plans = slices.DeleteFunc(c.Plans, func(p entitlement.Plan) bool { return p.Name == "feature" })
 	}}, change...)...)
+	p.g.disk = func() cache.Disk { return cache.Disk{Sync: time.Millisecond, Free: 10 << 30, Total: 100 << 30} } // whatever it is like here
 	p.endpoint = p.add(box.Endpoint{URL: p.url, Secret: testSecret})
 	if p.g.client != nil {
 		if _, err := p.g.Sync(t.Context()); err != nil {
@@ -452,9 +453,12 @@ func TestDoctorOrder(t *testing.T) {
 	}
 }
 
-// TestDoctorEndsInTime: neither a Polar that hangs nor surroundings that do can hold it.
+// TestDoctorEndsInTime: neither Polar, nor a disk, nor surroundings that hang can hold it.
 func TestDoctorEndsInTime(t *testing.T) {
 	p := newPractice(t)
+	over := make(chan struct{})
+	defer close(over)
+	p.g.disk = func() cache.Disk { <-over; return cache.Disk{} }
 	p.box.SetTrouble(box.Trouble{Hang: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -91,7 +91,8 @@ type Gateway struct {
 	name   string
 	owner  cache.Owner
 	store  *cache.Store
-	memory int // accounts to be held in it
+	disk   func() cache.Disk // tries the one under it
+	memory int               // accounts to be held in it
 	audit  time.Duration
 	// sender posts what the notifier has to the app, nil if nobody is told.
 	sender     Sender
@@ -167,6 +168,7 @@ func New(c Config) (*Gateway, error) {
 			MarkKey: markKey(c.Name, c.AccessToken),
 		},
 		store:        c.Store,
+		disk:         c.Store.Disk,
 		memory:       cmp.Or(c.Memory, cache.DefaultMemory),
 		audit:        c.Audit,
 		onNotified:   c.OnNotified,
