@@ -258,6 +258,24 @@ var faults = []struct {
 		harm: func(p *practice) { p.token(p.box.NewToken(without("orders:read", "refunds:read")...)) },
 	},
 	{
+		name: "no scope for seats", want: all(SeverityWarning, aboutScopes), says: "lacks customer_seats:read, members:read",
+		harm: func(p *practice) {
+			p.seats()
+			p.token(p.box.NewToken(without("customer_seats:read", "members:read")...))
+		},
+	},
+	{name: "seats", says: "customer_seats:write", harm: func(p *practice) {
+		p.seats()
+		p.token(p.box.NewToken(allScopes...))
+	}},
+	{
+		name: "no scope for benefits", want: also(all(SeverityWarning, aboutScopes), all(SeverityUnknown, aboutPlans)), says: "benefits:read",
+		harm: func(p *practice) {
+			p.g.plans[1].Benefits = []string{featureBenefit}
+			p.token(p.box.NewToken(without("benefits:read")...))
+		},
+	},
+	{
 		name: "no scope for products", want: also(all(SeverityError, aboutScopes), all(SeverityUnknown, aboutPlans)),
 		harm: func(p *practice) { p.token(p.box.NewToken(without("products:read")...)) },
 	},
@@ -401,6 +419,13 @@ func (p *practice) must(err error) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// seats makes a plan of what is sold by seats.
+func (p *practice) seats() {
+	p.t.Helper()
+	team := p.box.AddProduct(box.Product{Name: "Team", Interval: "month", Price: box.Price{Tiers: []box.SeatTier{{Min: 1, PerSeat: 1000}}}})
+	p.g.plans[1].Products = []string{team.ID}
 }
 
 // buys makes Polar deliver something.
