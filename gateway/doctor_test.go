@@ -9,8 +9,10 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,6 +146,13 @@ var faults = []struct {
 		name: "a redirect", want: all(SeverityError, aboutWebhookURL), says: "follows no redirect",
 		harm: func(p *practice) {
 			p.update(box.EndpointUpdate{URL: new(p.serve(http.RedirectHandler("https://www.example.com/", http.StatusMovedPermanently)) + WebhookPath)})
+		},
+	},
+	{
+		name: "another Caddy behind the address", want: all(SeverityWarning, aboutWebhookURL), says: "fine behind a load balancer",
+		harm: func(p *practice) {
+			peer := p.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `{"received":true}`) }))
+			p.update(box.EndpointUpdate{URL: new(peer + WebhookPath)})
 		},
 	},
 	{
@@ -284,6 +293,14 @@ var faults = []struct {
 		harm: func(p *practice) { p.token(p.box.NewToken(without("webhooks:read")...)) },
 	},
 	{name: "another organization", want: all(SeverityError, aboutOrganization), harm: func(p *practice) { p.g.owner.Organization = acme }},
+	{name: "a store of another organization", want: all(SeverityError, aboutOrganization), says: "than the store", harm: func(p *practice) {
+		other := openStore(p.t, filepath.Join(p.t.TempDir(), "other.db"))
+		_, err := other.Claim(cache.Owner{Gateway: "default", Server: p.config.Server})
+		p.must(err)
+		_, err = other.Apply(p.t.Context(), &cache.Facts{Organization: acme})
+		p.must(err)
+		p.g.store = other
+	}},
 	{
 		name: "a clock that is somewhat off", want: all(SeverityWarning, aboutClock), says: "2m0s ahead of",
 		harm: func(p *practice) { p.skew(2 * time.Minute) },
@@ -461,10 +478,13 @@ func TestDoctorOrder(t *testing.T) {
 	if bad, _ := p.examine(); len(bad) > 0 {
 		t.Error(bad)
 	}
-	for path, want := range map[string]Severity{"/v1/customers/": SeverityWarning, "/v1/checkouts/": SeverityError} {
-		p.g.heard.call(polar.Call{Method: "POST", Path: path, Status: 403, Err: polar.ErrScope}, p.g.local())
-		if bad, _ := p.examine(); bad[aboutWriteScopes] != want {
-			t.Errorf("%s: %v", path, bad)
+	for _, tt := range []struct {
+		path string
+		want Severity
+	}{{"/v1/customers/", SeverityWarning}, {"/v1/checkouts/", SeverityError}} {
+		p.g.heard.call(polar.Call{Method: "POST", Path: tt.path, Status: 403, Err: polar.ErrScope}, p.g.local())
+		if bad, _ := p.examine(); bad[aboutWriteScopes] != tt.want {
+			t.Errorf("%s: %v", tt.path, bad)
 		}
 	}
 	p.around.Literal, p.around.Nobody = []string{"access_token"}, true
@@ -547,6 +567,73 @@ func TestStoreFindings(t *testing.T) {
 		if !maps.Equal(bad, tt.want) {
 			t.Errorf("%s: %v, want %v", name, bad, tt.want)
 		}
+	}
+}
+
+func TestSyncFinding(t *testing.T) {
+	now := bought
+	whole := func(ago time.Duration) SyncStatus {
+		return SyncStatus{Every: 15 * time.Minute, Last: SyncReport{Began: now.Add(-ago - time.Second), Ended: now.Add(-ago)}}
+	}
+	with := func(s SyncStatus, change func(*SyncStatus)) SyncStatus { change(&s); return s }
+	failed := func(s *SyncStatus) { s.Failures, s.Error = 2, errDown }
+	running := func(s *SyncStatus) { s.Step, s.StepOf = "orders", [2]int{5, 10} }
+	for name, tt := range map[string]struct {
+		status SyncStatus
+		want   Severity
+		says   string
+	}{
+		"whole":                  {whole(10 * time.Minute), SeverityOK, "10 min ago"},
+		"late":                   {whole(time.Hour), SeverityError, "60 min ago"},
+		"late and under way":     {with(whole(time.Hour), running), SeverityOK, "60 min ago"},
+		"failed since":           {with(whole(20*time.Minute), failed), SeverityWarning, errDown.Error()},
+		"failed for long":        {with(whole(day), failed), SeverityError, "24 hours ago, and it has failed since"},
+		"never":                  {SyncStatus{}, SeverityUnknown, "caddy polar sync"},
+		"never, and failed":      {with(SyncStatus{}, failed), SeverityError, errDown.Error()},
+		"the first is under way": {with(SyncStatus{}, running), SeverityUnknown, "step 5 of 10"},
+		"off":                    {SyncStatus{Off: true}, SeverityWarning, "sync off"},
+		"unreadable":             {with(whole(time.Minute), func(s *SyncStatus) { s.Last.Unreadable = 3 }), SeverityWarning, "3"},
+	} {
+		f := syncFinding(tt.status, true, now)
+		if f.Severity != tt.want || !strings.Contains(f.What+f.Do, tt.says) || (f.Details["last"] == "") != tt.status.Last.Began.IsZero() {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
+func TestRateFinding(t *testing.T) {
+	p := newPractice(t)
+	p.g.heard.call(polar.Call{Status: http.StatusTooManyRequests}, p.g.local())
+	for after, want := range map[time.Duration]Severity{time.Minute: SeverityWarning, 2 * time.Hour: SeverityOK} {
+		p.g.local = func() time.Time { return p.box.Now().Add(after) }
+		if f := p.g.rateFinding(); f.Severity != want || (f.Details["times"] == "1") != (want != SeverityOK) {
+			t.Errorf("after %v: %+v", after, f)
+		}
+	}
+}
+
+// TestDoctorLeavesOthersAlone: of the endpoints that have no secret of ours, few are
+// tried, and only those that could be a gateway's.
+func TestDoctorLeavesOthersAlone(t *testing.T) {
+	p := newPractice(t)
+	p.must(p.box.DeleteEndpoint(p.endpoint.ID))
+	var asked, others atomic.Int32
+	address := p.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1); r.URL.Path != WebhookPath {
+			others.Add(1)
+		}
+		w.WriteHeader(http.StatusBadRequest)
+	}))
+	for range 2 * candidatesAtMost {
+		p.add(box.Endpoint{URL: address + WebhookPath})
+		p.add(box.Endpoint{URL: address + "/hook"})
+	}
+	bad, d := p.examine()
+	if asked.Load() != candidatesAtMost || others.Load() > 0 {
+		t.Errorf("%d were asked, of them %d other apps'", asked.Load(), others.Load())
+	}
+	if bad[aboutWebhookEndpoint] != SeverityError || !strings.Contains(d.Findings[0].Details["others"], address+"/hook") {
+		t.Errorf("%+v", d.Findings[0])
 	}
 }
 
