@@ -451,7 +451,7 @@ func adminResend(c *adminCall) (any, error) {
 
 // adminDoctor takes less than a minute: the gateway sees to that.
 func adminDoctor(c *adminCall) (any, error) {
-	d := c.gateway.Doctor(c.Context(), c.module.surroundings)
+	d := c.gateway.Doctor(c.Context(), c.module.surroundings, c.module.sites.routes...)
 	return viewDiagnosis(c.gateway.Name(), &d), nil
 }
 

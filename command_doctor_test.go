@@ -193,12 +193,21 @@ func TestSurroundings(t *testing.T) {
 	}
 }
 
-// TestSurroundingsOfAGate: a gate can let in whom the gateway would not.
-func TestSurroundingsOfAGate(t *testing.T) {
+// TestSurroundingsOfSites: a gate can let in whom the gateway would not, and routes can
+// have other paths.
+func TestSurroundingsOfSites(t *testing.T) {
 	a, ctx := provisioned(t, "plan pro "+testProduct)
 	g := a.Gateways["default"]
 	if s := g.surroundings(t.Context()); s.AllowUnavailable || s.Nobody || len(s.Risks) > 0 || s.Session != nil || len(s.KeySets) > 0 {
 		t.Errorf("%+v", s)
+	}
+	for _, path := range []string{"", "/billing"} {
+		if err := (&Handler{Path: path}).Provision(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"/auth/polar/webhook", "/billing/webhook"}; !slices.Equal(g.sites.routes, want) {
+		t.Errorf("webhook routes %q, want %q", g.sites.routes, want)
 	}
 	if err := (&Gate{Plans: []string{"pro"}, OnUnavailable: policyAllow}).Provision(ctx); err != nil {
 		t.Fatal(err)

@@ -154,7 +154,7 @@ type Gateway struct {
 	ctx         caddy.Context
 	literal     []string // subdirectives whose secrets stand in the configuration itself
 	keyUses     []keyUse
-	gates       gateNotes
+	sites       siteNotes
 
 	short, long atomic.Int64 // bytes of unverified webhook bodies: see maxInFlight
 

@@ -15,14 +15,16 @@ type keyUse struct {
 	algorithms []string // none stands for all
 }
 
-// gateNotes are what gates let through on purpose.
-type gateNotes struct {
-	allow bool // some gate has on_unavailable allow
-	dry   []string
+// siteNotes are what doctor has to know of the sites' handlers, which are provisioned
+// one by one, and before anybody asks.
+type siteNotes struct {
+	routes []string // the paths of webhook routes
+	allow  bool     // some gate has on_unavailable allow
+	dry    []string // gates that refuse nobody
 }
 
-// note takes note of a gate. Gates are provisioned one by one, and before anybody asks.
-func (n *gateNotes) note(g *Gate) {
+// gate takes note of what a gate lets through on purpose.
+func (n *siteNotes) gate(g *Gate) {
 	n.allow = n.allow || g.OnUnavailable == policyAllow
 	if g.DryRun {
 		n.dry = append(n.dry, g.rule)
@@ -33,7 +35,7 @@ func (n *gateNotes) note(g *Gate) {
 func (g *Gateway) surroundings(ctx context.Context) gateway.Surroundings {
 	s := gateway.Surroundings{
 		Nobody: len(g.identifiers) == 0, Literal: g.literal,
-		AllowUnavailable: g.OnUnavailable == policyAllow || g.gates.allow, Risks: g.risks(),
+		AllowUnavailable: g.OnUnavailable == policyAllow || g.sites.allow, Risks: g.risks(),
 	}
 	s.KeySets = make([]gateway.KeySet, len(g.keyUses))
 	var asking sync.WaitGroup
@@ -76,7 +78,7 @@ func (g *Gateway) risks() (list []string) {
 	if g.Link == linkEmail && len(g.JWT) == 0 && g.Session == nil {
 		list = append(list, "link email does nothing without jwt or session")
 	}
-	for _, rule := range g.gates.dry {
+	for _, rule := range g.sites.dry {
 		list = append(list, "polar_require "+rule+" has dry_run: it refuses nobody")
 	}
 	return list

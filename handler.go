@@ -64,8 +64,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.path = orDefault(h.Path, defaultPath)
-	h.gateway, err = app.gateway(h.Gateway)
-	return err
+	if h.gateway, err = app.gateway(h.Gateway); err != nil {
+		return err
+	}
+	h.gateway.sites.routes = append(h.gateway.sites.routes, h.path+"/webhook")
+	return nil
 }
 
 func checkPath(path string) error {
@@ -213,7 +216,7 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if g.fallback != nil {
-		g.fallback.gates.note(g)
+		g.fallback.sites.gate(g)
 	}
 	return nil
 }

@@ -158,8 +158,9 @@ const doctorTime = 50 * time.Second
 
 // Doctor looks for everything that can be wrong with the setup. It reads from Polar,
 // writes nothing there, and sends itself a webhook that says nothing. around tells,
-// within the same time, what surrounds the gateway.
-func (g *Gateway) Doctor(ctx context.Context, around func(context.Context) Surroundings) Diagnosis {
+// within the same time, what surrounds the gateway; routes are the paths of its
+// webhook routes, WebhookPath if there are none.
+func (g *Gateway) Doctor(ctx context.Context, around func(context.Context) Surroundings, routes ...string) Diagnosis {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, doctorTime)
 	defer cancel()
@@ -168,7 +169,7 @@ func (g *Gateway) Doctor(ctx context.Context, around func(context.Context) Surro
 	var store storeFacts
 	var work sync.WaitGroup
 	work.Go(func() { site = around(ctx) })
-	work.Go(func() { asked = g.askForDoctor(ctx) })
+	work.Go(func() { asked = g.askForDoctor(ctx, routes) })
 	work.Go(func() { store = g.lookAtStore(ctx) })
 	work.Wait()
 	all := slices.Concat(

@@ -87,7 +87,7 @@ func (f *polarFacts) why(scope string) error {
 
 // askForDoctor asks Polar all that can be known by reading, before what syncs ask, as
 // an operator waits for it.
-func (g *Gateway) askForDoctor(ctx context.Context) *polarFacts {
+func (g *Gateway) askForDoctor(ctx context.Context, routes []string) *polarFacts {
 	f := &polarFacts{first: errUnasked, reads: make(map[string]error), checkErr: errUnasked, failure: errUnasked}
 	c := g.client
 	if c == nil {
@@ -101,7 +101,7 @@ func (g *Gateway) askForDoctor(ctx context.Context) *polarFacts {
 	}
 	f.read(scopeSubscriptions, f.first)
 	questions := []func(){
-		func() { g.askWebhooks(ctx, c, f) },
+		func() { g.askWebhooks(ctx, c, f, routes) },
 		func() { g.askPlans(ctx, c, f) },
 		func() {
 			p, err := c.ListCustomers(ctx, polar.CustomerFilter{}, polar.Paging{Limit: 1})
@@ -200,7 +200,7 @@ func (g *Gateway) askBenefits(ctx context.Context, c *polar.Client) (map[string]
 
 // askWebhooks finds our endpoint, how deliveries to it went, and whether its address
 // leads here.
-func (g *Gateway) askWebhooks(ctx context.Context, c *polar.Client, f *polarFacts) {
+func (g *Gateway) askWebhooks(ctx context.Context, c *polar.Client, f *polarFacts, routes []string) {
 	endpoints, err := listEndpoints(ctx, c)
 	f.read(scopeReadWebhooks, err)
 	for i := range endpoints {
@@ -213,7 +213,7 @@ func (g *Gateway) askWebhooks(ctx context.Context, c *polar.Client, f *polarFact
 	if f.endpoint = g.ourEndpoint(endpoints); f.endpoint != nil {
 		f.check, f.checkErr = g.tryAddress(ctx, f.endpoint.URL)
 	} else {
-		g.findByAddress(ctx, f)
+		g.findByAddress(ctx, f, routes)
 	}
 	if f.endpoint != nil {
 		f.deliveries, f.failure = failedDeliveries(ctx, c, f.endpoint.ID, g.Now().Add(-deliveriesSince))
@@ -222,11 +222,14 @@ func (g *Gateway) askWebhooks(ctx context.Context, c *polar.Client, f *polarFact
 
 // findByAddress finds an endpoint that leads here although it has no secret of ours.
 // Those of other apps are left alone.
-func (g *Gateway) findByAddress(ctx context.Context, f *polarFacts) {
+func (g *Gateway) findByAddress(ctx context.Context, f *polarFacts, routes []string) {
+	if len(routes) == 0 {
+		routes = []string{WebhookPath}
+	}
 	tried := 0
 	for i := range f.endpoints {
 		e := &f.endpoints[i]
-		if u, err := url.Parse(e.URL); err != nil || u.Path != WebhookPath || tried == candidatesAtMost {
+		if u, err := url.Parse(e.URL); err != nil || !slices.Contains(routes, u.Path) || tried == candidatesAtMost {
 			continue
 		}
 		tried++

@@ -635,6 +635,10 @@ func TestDoctorLeavesOthersAlone(t *testing.T) {
 	if bad[aboutWebhookEndpoint] != SeverityError || !strings.Contains(d.Findings[0].Details["others"], address+"/hook") {
 		t.Errorf("%+v", d.Findings[0])
 	}
+	p.g.Doctor(t.Context(), func(context.Context) Surroundings { return p.around }, "/hook")
+	if asked.Load() != 2*candidatesAtMost || others.Load() != candidatesAtMost {
+		t.Errorf("of a site with another path: %d were asked in all, of them %d at it", asked.Load(), others.Load())
+	}
 }
 
 func TestNotifyFinding(t *testing.T) {
