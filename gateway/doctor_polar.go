@@ -3,13 +3,10 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/polar"
 )
 
@@ -198,98 +195,6 @@ func lifeFinding(version string, now time.Time) Finding {
 	return f
 }
 
-// needs are the scopes that reading can prove, what for, and whether nothing works
-// without them. Those that the configuration has no use for were not asked for.
-var needs = []struct {
-	scope, what string
-	must        bool
-}{
-	{scopeSubscriptions, "syncs, look-ups, buyers who return", true},
-	{scopeCustomers, "syncs, the portal", true},
-	{scopeProducts, "plans, prices", true},
-	{scopeCheckouts, "checkouts, buyers who return", true},
-	{scopeOrders, "one-time purchases", false},
-	{scopeRefunds, "refunds", false},
-	{scopeDisputes, "disputes", false},
-	{scopeBenefits, "plans with benefits", false},
-	{scopeSeats, "seats", false},
-	{scopeMembers, "members of teams", false},
-	{scopeReadWebhooks, "the health of the webhook endpoint", false},
-}
-
-func (g *Gateway) scopeFinding(f *polarFacts) Finding {
-	if _, told := permits(f.first); !told {
-		return untold(aboutScopes, g.tokenKind, f, f.first, "")
-	}
-	var lacking, unknown []string
-	severity, details := SeverityWarning, make(map[string]string)
-	var why error
-	for _, n := range needs {
-		err, asked := f.reads[n.scope]
-		if !asked {
-			continue
-		}
-		switch may, known := permits(err); {
-		case !known:
-			unknown, details[n.scope], why = append(unknown, n.scope), "not known, for "+n.what, err
-		case !may:
-			lacking, details[n.scope] = append(lacking, n.scope), "missing, for "+n.what
-			if n.must {
-				severity = SeverityError
-			}
-		}
-	}
-	var out Finding
-	switch {
-	case len(lacking) > 0:
-		out = found(aboutScopes, severity, "the access token lacks "+strings.Join(lacking, ", "), "add them to the token in Polar's settings, Developers")
-	case len(unknown) > 0:
-		out = untold(aboutScopes, g.tokenKind, f, why, "")
-	default:
-		out = fine(aboutScopes, "the access token may read all that the gateway needs")
-	}
-	maps.Copy(out.Details, details)
-	return out
-}
-
-// writeFinding goes by what the gateway has written since it began: nothing is written
-// to find out.
-func (g *Gateway) writeFinding(f *polarFacts) Finding {
-	if g.client == nil {
-		return untold(aboutWriteScopes, g.tokenKind, f, f.first, "")
-	}
-	must := []string{"checkouts:write", "customer_sessions:write"}
-	wanted := append(must, "customers:write")
-	if _, seats := f.reads[scopeSeats]; seats {
-		wanted = append(wanted, "customer_seats:write")
-	}
-	g.heard.mu.Lock()
-	proven := maps.Clone(g.heard.writes)
-	g.heard.mu.Unlock()
-	var lacking, unknown []string
-	severity := SeverityWarning
-	for _, scope := range wanted {
-		switch may, known := proven[scope]; {
-		case !known:
-			unknown = append(unknown, scope)
-		case !may:
-			lacking = append(lacking, scope)
-			if slices.Contains(must, scope) {
-				severity = SeverityError
-			}
-		}
-	}
-	switch {
-	case len(lacking) > 0:
-		return found(aboutWriteScopes, severity, "Polar has refused to write, as the access token lacks "+strings.Join(lacking, ", "),
-			"add them to the token in Polar's settings, Developers")
-	case len(unknown) > 0:
-		return found(aboutWriteScopes, SeverityUnknown, "reading does not tell whether the access token has "+strings.Join(unknown, ", "),
-			"see in Polar's settings, Developers, that the token has them; each is known here once it was used")
-	}
-	return fine(aboutWriteScopes, "the access token may write what the gateway needs, as it has done")
-}
-
 func (g *Gateway) organizationFinding(f *polarFacts) Finding {
 	wanted, by := g.owner.Organization, "organization_id"
 	if wanted == "" {
@@ -339,78 +244,4 @@ func (g *Gateway) rateFinding() Finding {
 		f = f.with("atOnce", fmt.Sprintf("%d of %d calls can go now", state.Free, state.Most))
 	}
 	return f
-}
-
-// planFinding is about what the plans are made of.
-func (g *Gateway) planFinding(f *polarFacts) Finding {
-	if len(g.plans) == 0 {
-		return found(aboutPlans, SeverityWarning, "there is no plan: nothing that is sold opens anything", "add one: plan <name> <product id>…")
-	}
-	if err := f.why(scopeProducts); err != nil {
-		return untold(aboutPlans, g.tokenKind, f, err, scopeProducts)
-	}
-	benefits := f.why(scopeBenefits)
-	p := planJudge{products: f.products, benefits: f.benefits, unread: benefits != nil, details: make(map[string]string)}
-	for i := range g.plans {
-		p.judge(&g.plans[i])
-	}
-	out := fine(aboutPlans, "Polar has all products and benefits of the plans")
-	switch {
-	case len(p.unknown) > 0:
-		out = found(aboutPlans, SeverityError, "Polar does not know "+strings.Join(p.unknown, ", "),
-			"check these ids, and whether they are of production or sandbox: each has ids of its own")
-	case len(p.closed) > 0:
-		out = found(aboutPlans, SeverityWarning, "nobody can buy "+strings.Join(p.closed, ", "), "take the product out of Polar's archive, give the benefit to a product, or name one that is sold")
-	case p.unread && g.usesBenefits():
-		out = untold(aboutPlans, g.tokenKind, f, benefits, scopeBenefits)
-	}
-	maps.Copy(out.Details, p.details)
-	return out
-}
-
-// planJudge holds plans against what Polar has.
-type planJudge struct {
-	products map[string]polar.Product
-	benefits map[string]bool
-	unread   bool // the benefits
-
-	unknown []string // what Polar does not know
-	closed  []string // plans that nobody can buy
-	details map[string]string
-}
-
-func (j *planJudge) judge(p *entitlement.Plan) {
-	var said []string
-	sold := false
-	for _, id := range p.Products {
-		switch product, there := j.products[id]; {
-		case !there:
-			j.unknown, said = append(j.unknown, "product "+id), append(said, "unknown product "+id)
-		case product.IsArchived:
-			said = append(said, "archived product "+id)
-		default:
-			sold = true
-		}
-	}
-	for _, id := range p.Benefits {
-		given := slices.ContainsFunc(slices.Collect(maps.Values(j.products)), func(product polar.Product) bool {
-			return !product.IsArchived && slices.ContainsFunc(product.Benefits, func(b polar.Benefit) bool { return b.ID == id })
-		})
-		switch {
-		case given:
-			sold = true
-		case j.unread:
-			sold = true // or not: it is not told
-		case !j.benefits[id]:
-			j.unknown, said = append(j.unknown, "benefit "+id), append(said, "unknown benefit "+id)
-		default:
-			said = append(said, "no product gives benefit "+id)
-		}
-	}
-	if !sold {
-		j.closed = append(j.closed, "plan "+p.Name)
-	}
-	if len(said) > 0 {
-		j.details["plan "+p.Name] = strings.Join(said, "; ")
-	}
 }
