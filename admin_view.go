@@ -110,6 +110,16 @@ type polarView struct {
 	Reachable   bool     `json:"reachable"`
 	VersionGone bool     `json:"apiVersionGone"`
 	Ahead       *float64 `json:"clockAhead"` // seconds
+
+	Budget *budgetView `json:"budget"` // null: Polar is not asked, or without a limit
+}
+
+// budgetView is how often Polar can be asked.
+type budgetView struct {
+	PerMinute int     `json:"perMinute"` // of what the gateway does by itself
+	Free      int     `json:"free"`      // calls of Most that can go at once
+	Most      int     `json:"most"`
+	Paused    float64 `json:"paused"` // seconds for which Polar wants to be left alone
 }
 
 type webhookView struct {
@@ -161,6 +171,9 @@ func viewStatus(s gateway.Status, now time.Time) statusView {
 	}
 	if s.Sync.Step != "" {
 		v.Sync.Running = &progressView{at(s.Sync.Began), s.Sync.Step, s.Sync.StepOf[0], s.Sync.StepOf[1], s.Sync.Objects}
+	}
+	if c := s.Calls; c != nil {
+		v.Polar.Budget = &budgetView{s.Budget, c.Free, c.Most, c.Paused.Seconds()}
 	}
 	if s.OffsetKnown {
 		v.Polar.Ahead = new(s.Offset.Seconds())

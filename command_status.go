@@ -106,6 +106,12 @@ func (p *polarView) table(w io.Writer) {
 	default:
 		row(w, "polar", "not reachable: tried again by itself")
 	}
+	if b := p.Budget; b != nil {
+		row(w, "  budget", fmt.Sprintf("%d calls a minute of itself; %d of %d can go at once", b.PerMinute, b.Free, b.Most))
+		if b.Paused > 0 {
+			row(w, "  paused by Polar for", b.Paused)
+		}
+	}
 	if p.VersionGone {
 		row(w, "api_version", "no longer served by Polar: set a newer one, or update")
 	}

@@ -99,6 +99,11 @@ type Status struct {
 	Offset      time.Duration
 	OffsetKnown bool
 
+	// Budget is how many calls a minute the gateway may make of itself, Calls how many
+	// of all can go at once, nil without a limit.
+	Budget int
+	Calls  *polar.LimiterState
+
 	// TakesWebhooks says that there is a webhook secret. Webhooks are the last
 	// of each type since the gateway began, by Polar's clock.
 	TakesWebhooks bool
@@ -145,6 +150,9 @@ func (g *Gateway) Status() Status {
 		s.Store, s.StoreError = g.store.Stats()
 	}
 	s.Accounts = g.Census()
+	if g.client != nil && g.limiter != nil {
+		s.Budget, s.Calls = g.syncing.Budget, new(g.limiter.State(g.local()))
+	}
 	if g.client != nil {
 		s.Offset, s.OffsetKnown = g.client.Offset()
 	}
