@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
 	"github.com/caddy-polar/caddy-polar/polar"
@@ -238,7 +239,7 @@ func adminFailure(h http.Header, err error) error {
 		status = http.StatusBadRequest
 	case errors.Is(err, gateway.ErrNoPass), errors.Is(err, gateway.ErrNoRefusal), errors.Is(err, gateway.ErrNotCustomer):
 		status = http.StatusNotFound
-	case errors.Is(err, gateway.ErrNotConfigured):
+	case errors.Is(err, gateway.ErrNotConfigured), errors.Is(err, cache.ErrCopying):
 		status = http.StatusConflict
 	case errors.Is(err, polar.ErrTimeout):
 		status = http.StatusGatewayTimeout

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/caddy-polar/caddy-polar/cache"
 )
@@ -28,9 +29,22 @@ func (c copyAnswer) answer(w http.ResponseWriter) error {
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Content-Length", strconv.FormatInt(c.Size, 10))
 	h.Set(digestHeader, digest(c.SHA256))
-	_, _ = io.Copy(w, c) // to who gets less than that, the length tells it
+	control := http.NewResponseController(w)
+	for { // to who gets less than all, the length tells it
+		_ = control.SetWriteDeadline(time.Now().Add(stalled))
+		if _, err := io.CopyN(w, c, copyPiece); err != nil {
+			break
+		}
+	}
+	_ = control.SetWriteDeadline(time.Time{})
 	return nil
 }
+
+const (
+	// copyPiece of a copy has to be taken in stalled, or who asked for it is taken for gone.
+	copyPiece = 1 << 20
+	stalled   = time.Minute
+)
 
 // digestHeader tells the digest of what is sent (RFC 9530).
 const digestHeader = "Content-Digest"

@@ -68,7 +68,7 @@ func adminRevenue(c *adminCall) (any, error) {
 			continue
 		}
 		var err error
-		if *into, err = time.Parse(time.DateOnly, text); err != nil {
+		if *into, err = time.Parse(time.DateOnly, text); err != nil || into.Year() < 2000 {
 			return nil, badInput("%s: %q is not a day like 2026-01-31", name, text)
 		}
 	}

@@ -45,7 +45,7 @@ type statusView struct {
 
 // notifyView is how telling the app goes.
 type notifyView struct {
-	To      string `json:"to"` // without a query
+	To      string `json:"to"` // without path and query
 	Waiting int    `json:"waiting"`
 	Unread  int    `json:"unread"` // changes that nobody has looked at yet
 	GivenUp int    `json:"givenUp"`

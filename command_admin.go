@@ -143,6 +143,9 @@ func (o *operator) unreached(err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted")
+	}
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("%s: no Caddy answers there: start it, or say where its admin API is with --address <host:port>", address)
 	}

@@ -3,10 +3,12 @@ package caddypolar
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -87,6 +89,9 @@ func (o *operator) fetch(ctx context.Context, to io.Writer) error {
 	}
 	sum := sha256.New()
 	if n, err := io.Copy(io.MultiWriter(to, sum), res.Body); err != nil {
+		if errors.Is(err, syscall.ENOSPC) {
+			return errors.New("there is no room for the copy on this disk: make some, or give a file on another")
+		}
 		return fmt.Errorf("the copy broke off after %d of %d bytes: run it again: %w", n, res.ContentLength, err)
 	}
 	if digest(sum.Sum(nil)) != want {

@@ -369,7 +369,7 @@ func TestExport(t *testing.T) {
 
 func TestUnformula(t *testing.T) {
 	for cell, want := range map[string]string{
-		"": "", "ada": "ada", "=1": "'=1", "+1": "'+1", "-1": "'-1", "@SUM": "'@SUM", "a=1": "a=1", "'=1": "'=1", "ada@example.com": "ada@example.com",
+		"": "", "ada": "ada", "=1": "'=1", "+1": "'+1", "-1": "'-1", "@SUM": "'@SUM", "a;=1": "a;'=1", " =1": "' =1", "\ufeff=1": "'\ufeff=1", "＝1": "'＝1", "a=1": "a=1", "'=1": "'=1", "ada@example.com": "ada@example.com",
 	} {
 		if got := unformula(cell); got != want {
 			t.Errorf("%q becomes %q, want %q", cell, got, want)

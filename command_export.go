@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -161,10 +161,9 @@ func (m moment) text() string {
 	return formatTime(m.Time)
 }
 
+// formulaRE finds where a spreadsheet would take a text for a formula: at its beginning,
+// blanks or not, in either width, and behind what some take for the end of a cell.
+var formulaRE = regexp.MustCompile(`(^|;)([\s\x{feff}]*[=+\-@＝＋－＠])`)
+
 // unformula keeps a spreadsheet from taking a text for a formula.
-func unformula(cell string) string {
-	if cell != "" && strings.Contains("=+-@", cell[:1]) {
-		return "'" + cell
-	}
-	return cell
-}
+func unformula(cell string) string { return formulaRE.ReplaceAllString(cell, "$1'$2") }

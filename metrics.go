@@ -320,6 +320,12 @@ func (m *gatewayMetrics) syncing(objects int) {
 
 func (m *gatewayMetrics) syncFailed() { syncFailuresTotal.WithLabelValues(m.gateway).Inc() }
 
+// syncedLast tells when the last whole sync was, of whichever process; before the first
+// one, since when there should have been one.
+func (m *gatewayMetrics) syncedLast(at time.Time) {
+	syncLastSuccess.WithLabelValues(m.gateway).Set(float64(at.Unix()))
+}
+
 // synced counts a whole sync and what it had to mend.
 func (m *gatewayMetrics) synced(r gateway.SyncReport) {
 	syncSeconds.WithLabelValues(m.gateway).Observe(r.Took.Seconds())

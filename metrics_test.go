@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -206,5 +207,24 @@ func TestStoreIsMeasured(t *testing.T) {
 	storeUsed(cache.OpRead, 0, cache.ErrCorrupt)
 	if n := sample(t, storeErrorsTotal, errors) - failed; n != 1 {
 		t.Errorf("%v errors", n)
+	}
+}
+
+// TestMissingSyncIsSeen: also where no sync ever succeeds, an alert has a moment to
+// reckon from.
+func TestMissingSyncIsSeen(t *testing.T) {
+	before := time.Now()
+	app, _ := provisioned(t, "access_token obviously_fake\nserver http://127.0.0.1:1\nplan pro "+testProduct)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(syncLastSuccess)
+	families, err := registry.Gather()
+	if err != nil || len(families) != 1 {
+		t.Fatal(families, err)
+	}
+	if at := families[0].GetMetric()[0].GetGauge().GetValue(); at < float64(before.Add(-time.Minute).Unix()) || at > float64(time.Now().Add(time.Minute).Unix()) {
+		t.Errorf("it is %v", at)
+	}
+	if last := app.Gateways["default"].core.LastSync(); !last.IsZero() {
+		t.Error(last)
 	}
 }

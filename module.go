@@ -77,6 +77,11 @@ func (a *App) Start() error {
 		if err := g.core.Start(); err != nil {
 			return err
 		}
+		if last := g.core.LastSync(); g.core.Syncs() && !last.IsZero() {
+			g.metrics.syncedLast(last)
+		} else if g.core.Syncs() {
+			g.metrics.syncedLast(g.core.Now())
+		}
 		g.startKeys()
 	}
 	return nil

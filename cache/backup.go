@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -31,19 +32,46 @@ type Copy struct {
 	SHA256 []byte
 
 	file *os.File
+	done func() // lets others copy; it is called once
 }
 
+// What a copy needs.
+var (
+	// ErrCopying says that another copy of the store is there: each takes its room.
+	ErrCopying = errors.New("another copy of the store is under way: wait for it")
+	// ErrNoRoom says that a copy would not leave the store enough room.
+	ErrNoRoom = errors.New("there is not enough room on the disk for a copy of the store: make some")
+)
+
+// roomLeft is how much a copy leaves free on the store's disk, at least.
+const roomLeft = 64 << 20
+
 // Copy makes a copy of the store as it is now, beside it: whoever then reads the
-// copy can take their time.
+// copy can take their time, while nobody else gets one.
 func (s *Store) Copy(ctx context.Context) (_ *Copy, err error) {
 	if _, err := s.open(); err != nil {
 		return nil, err
+	}
+	if !s.copying.TryLock() {
+		return nil, ErrCopying
+	}
+	defer func() {
+		if err != nil {
+			s.copying.Unlock()
+		}
+	}()
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return nil, explain(s.path, err)
+	}
+	if free, total := diskSpace(filepath.Dir(s.path)); total > 0 && free < uint64(info.Size())+roomLeft {
+		return nil, fmt.Errorf("%w: it needs %d MiB", ErrNoRoom, (info.Size()+roomLeft)>>20)
 	}
 	file, err := os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+".copy-*") // with mode 0600
 	if err != nil {
 		return nil, explain(s.path, err)
 	}
-	c := &Copy{Reader: file, file: file}
+	c := &Copy{Reader: file, file: file, done: func() {}}
 	_ = os.Remove(file.Name()) // where the system allows it, not even a crash leaves it behind
 	defer func() {
 		if err != nil {
@@ -61,11 +89,15 @@ func (s *Store) Copy(ctx context.Context) (_ *Copy, err error) {
 	if c.Size, err = file.Seek(0, io.SeekCurrent); err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
+	if err == nil {
+		c.done = sync.OnceFunc(s.copying.Unlock)
+	}
 	return c, err
 }
 
 // Close removes the copy.
 func (c *Copy) Close() error {
+	defer c.done()
 	err := c.file.Close()
 	if gone := os.Remove(c.file.Name()); !errors.Is(gone, fs.ErrNotExist) {
 		err = errors.Join(err, gone)
@@ -108,9 +140,17 @@ func summarize(path string, want *Owner) (Summary, error) {
 	case info.Size() == 0:
 		return Summary{}, fmt.Errorf("%w: it is empty", ErrCorrupt)
 	}
+	file, err := os.Open(path)
+	if err != nil {
+		return Summary{}, err
+	}
+	defer file.Close()
 	sum := Summary{Bytes: info.Size(), Objects: make(map[string]int, len(countedBuckets))}
 	err = look(path, func(tx *bolt.Tx) error {
 		if err := inspectPages(tx, info.Size()); err != nil {
+			return err
+		}
+		if err := checkTree(tx, file); err != nil {
 			return err
 		}
 		h := readHeader(tx)

@@ -69,7 +69,7 @@ func TestEachAccount(t *testing.T) {
 	crowd(t, s, 2*chunk+1)
 	seen := make(map[string]bool)
 	before := s.memory.accounts.EstimatedSize()
-	if err := s.EachAccount(t.Context(), func(a *entitlement.Account) error {
+	if err := s.EachAccount(t.Context(), "", func(a *entitlement.Account) error {
 		if seen[a.User] || len(a.Subscriptions) != 1 {
 			t.Errorf("%s: again, or with %d subscriptions", a.User, len(a.Subscriptions))
 		}
@@ -82,12 +82,12 @@ func TestEachAccount(t *testing.T) {
 		t.Errorf("%d accounts, and %d in memory, which were %d", len(seen), s.memory.accounts.EstimatedSize(), before)
 	}
 	enough := errors.New("enough")
-	if err := s.EachAccount(t.Context(), func(*entitlement.Account) error { return enough }); !errors.Is(err, enough) {
+	if err := s.EachAccount(t.Context(), "", func(*entitlement.Account) error { return enough }); !errors.Is(err, enough) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.EachAccount(ctx, func(*entitlement.Account) error { return nil }); !errors.Is(err, context.Canceled) {
+	if err := s.EachAccount(ctx, "", func(*entitlement.Account) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

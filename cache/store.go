@@ -52,6 +52,7 @@ type Store struct {
 	watchers watchers
 	kept     sync.Map // see Keep
 	counts   counts
+	copying  sync.Mutex                     // held while there is a Copy
 	observer func(Op, time.Duration, error) // see Observe; may be nil
 
 	db atomic.Pointer[bolt.DB]

@@ -132,10 +132,10 @@ func (s *Store) EachUser(ctx context.Context, after string, visit func(user stri
 	}
 }
 
-// EachAccount is like EachUser, with all that concerns the user, from the first on.
-// It is read anew, and takes nobody's room in memory.
-func (s *Store) EachAccount(ctx context.Context, visit func(*entitlement.Account) error) error {
-	for after := ""; ; {
+// EachAccount is like EachUser, with all that concerns the user. It is read anew,
+// and takes nobody's room in memory.
+func (s *Store) EachAccount(ctx context.Context, after string, visit func(*entitlement.Account) error) error {
+	for {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}

@@ -90,7 +90,7 @@ func (g *Gateway) countByStatus(ctx context.Context) (map[string]int, error) {
 		users[status] = 0
 	}
 	rules, now := g.Rules(), g.Now()
-	err := g.store.EachAccount(ctx, func(a *entitlement.Account) error {
+	err := g.store.EachAccount(ctx, "", func(a *entitlement.Account) error {
 		if !a.Known() {
 			return nil
 		}

@@ -83,9 +83,10 @@ func (g *Gateway) endpointFinding(f *polarFacts) Finding {
 	case g.verifier == nil:
 		return found(aboutWebhookEndpoint, SeverityUnknown, "without a webhook_secret no endpoint can be known as this gateway's", setUpByCommand)
 	}
-	var others []string
+	var others []string // of other apps: their path can be their secret
 	for i := range f.endpoints {
-		others = append(others, shownURL(f.endpoints[i].URL))
+		e := &f.endpoints[i]
+		others = append(others, shownHost(e.URL)+" ("+printable(e.Format, 20)+")")
 	}
 	return found(aboutWebhookEndpoint, SeverityError, "no endpoint at Polar has one of webhook_secret, and none leads to this gateway",
 		setUpByCommand+"; if one of those that are there is meant to be this gateway's, copy its secret into what webhook_secret names").
@@ -190,7 +191,16 @@ func printable(text string, most int) string {
 	return text
 }
 
-// shownURL is an address without what can be secret in it.
+// shownHost is where an address leads, without what can be secret in it or in its path.
+func shownHost(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "an address that cannot be read"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
+}
+
+// shownURL is an address of this gateway's own without what can be secret in it.
 func shownURL(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {

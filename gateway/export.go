@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/caddy-polar/caddy-polar/cache"
+	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
 // Backup makes a copy of the store as it is now. The caller closes it.
@@ -21,17 +22,17 @@ func (g *Gateway) Export(ctx context.Context, after string, limit int) (list []H
 	if _, err := g.claim(); err != nil {
 		return nil, false, err
 	}
-	err = g.store.EachUser(ctx, after, func(user string) error {
-		h, err := g.Show(user)
-		if err != nil || !h.Known() {
-			return err
-		}
-		if len(list) == limit {
+	err = g.store.EachAccount(ctx, after, func(a *entitlement.Account) error {
+		switch {
+		case !a.Known():
+			return nil
+		case len(list) == limit:
 			more = true
 			return errEnough
 		}
+		h, err := g.holding(a)
 		list = append(list, h)
-		return nil
+		return err
 	})
 	if errors.Is(err, errEnough) {
 		err = nil

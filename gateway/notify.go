@@ -415,7 +415,7 @@ func splitPlans(open string) []string {
 
 // NotifyStatus is how telling the app goes.
 type NotifyStatus struct {
-	To      string    // the address, without what can be secret in it
+	To      string    // where, without what can be secret in it
 	Waiting int       // messages that have not arrived yet
 	Unread  int       // entries of the journal that nobody has looked at yet
 	GivenUp int       // that are not tried again by themselves

@@ -81,6 +81,7 @@ type syncer struct {
 	overdue  int        // the page of periods that are over that it was at
 	hurried  time.Time  // when a wish was last granted, by this machine's clock
 	last     SyncReport // the last whole one; zero Began: none yet
+	ended    time.Time  // the last whole one of before
 	filled   time.Time  // until when the store had all, whoever has filled it; zero: it never had
 	progress *syncRun   // nil: none is running
 	failed   error      // why the last one failed, nil if it did not
@@ -240,6 +241,16 @@ func (g *Gateway) rememberSync() {
 	}
 }
 
+// LastSync is when the last whole sync ended, zero if there never was one.
+func (g *Gateway) LastSync() time.Time {
+	g.sync.mu.Lock()
+	defer g.sync.mu.Unlock()
+	return latest(g.sync.ended, g.sync.last.Ended)
+}
+
+// Syncs says whether the gateway syncs at all.
+func (g *Gateway) Syncs() bool { return g.client != nil && !g.syncing.Off }
+
 // recallSync reads what the store remembers of earlier syncs.
 func (g *Gateway) recallSync() error {
 	if _, err := g.claim(); err != nil {
@@ -259,6 +270,7 @@ func (g *Gateway) recallSync() error {
 	if kept, ok := g.store.Kept(noteSynced).(SyncReport); ok { // by the configuration before
 		last, deaf = kept, 0
 	}
+	g.sync.ended = last.Ended
 	if !last.Partial {
 		g.sync.filled = latest(last.Ended, m.Stopped)
 	}

@@ -232,7 +232,11 @@ func (g *Gateway) Show(user string) (Holding, error) {
 	if err != nil {
 		return Holding{}, err
 	}
-	links, err := g.store.Links(user)
+	return g.holding(account)
+}
+
+func (g *Gateway) holding(account *entitlement.Account) (Holding, error) {
+	links, err := g.store.Links(account.User)
 	if err != nil {
 		return Holding{}, err
 	}

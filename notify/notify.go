@@ -77,13 +77,13 @@ func New(address string, secrets ...string) (*Sender, error) {
 // Close gives up idle connections.
 func (s *Sender) Close() { s.client.CloseIdleConnections() }
 
-// String is the address without what can be secret in it.
+// String is where the address leads, without what can be secret in it or in its path.
 func (s *Sender) String() string {
 	u, err := url.Parse(s.url)
 	if err != nil {
 		return ""
 	}
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
 }
 
 // Failure is why a message did not arrive. It can be shown.

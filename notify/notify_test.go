@@ -105,7 +105,7 @@ func TestSendFails(t *testing.T) {
 			t.Errorf("it tells %q", told)
 		}
 	}
-	if s.String() != gone.URL+"/hook" {
+	if s.String() != gone.URL {
 		t.Error(s)
 	}
 }

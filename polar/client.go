@@ -407,7 +407,11 @@ func (c *Client) awaitTurn(ctx context.Context, r *request) *APIError {
 		}
 		if !fits(ctx, t.wait) {
 			t.giveBack(c.now())
-			e := r.fail(ErrRateLimited, "our own share of Polar's request limit is used up")
+			hint := "our own share of Polar's request limit is used up"
+			if t.paused {
+				hint = "Polar has said that it is too much, and wants to be left alone"
+			}
+			e := r.fail(ErrRateLimited, hint)
 			e.RetryAfter = t.wait
 			return e
 		}

@@ -94,7 +94,7 @@ func (e *APIError) Error() string {
 	}
 	out := strings.TrimSuffix(strings.TrimSuffix(b.String(), " "), ":") + ": " + e.hint
 	if e.RetryAfter > 0 {
-		out += " (again in " + e.RetryAfter.String() + ")"
+		out += " (again in " + e.RetryAfter.Round(time.Second).String() + ")"
 	}
 	return out
 }

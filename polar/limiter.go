@@ -113,9 +113,11 @@ type LimiterState struct {
 func (l *Limiter) State(now time.Time) LimiterState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return LimiterState{
-		Free: max(int(l.all.TokensAt(now)), 0), Most: l.all.Burst(), Paused: max(l.paused.Sub(now), 0),
+	s := LimiterState{Most: l.all.Burst(), Paused: max(l.paused.Sub(now), 0)}
+	if s.Paused == 0 {
+		s.Free = max(int(l.all.TokensAt(now)), 0)
 	}
+	return s
 }
 
 // queue counts a prompt call that begins (1) or ends (-1) to wait.
@@ -129,6 +131,7 @@ func (l *Limiter) queue(n int) {
 // has no reservation, ask again.
 type turn struct {
 	wait        time.Duration
+	paused      bool // Polar has said that it was too much
 	probing     bool // it waits for Polar's answer to another call, not for a limit
 	reservation *rate.Reservation
 }
@@ -145,7 +148,7 @@ func (l *Limiter) ask(now time.Time, r rank) turn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if wait := l.paused.Sub(now); wait > 0 {
-		return turn{wait: wait}
+		return turn{wait: wait, paused: true}
 	}
 	if now.Sub(l.accepted) >= forgetsToken {
 		if wait := l.tried.Add(probeEvery).Sub(now); wait > 0 {

@@ -260,7 +260,7 @@ func TestLimiterState(t *testing.T) {
 	if _, err := c.GetSubscription(t.Context(), anID); err == nil {
 		t.Fatal("a 429 is no error")
 	}
-	if s := limiter.State(local.now()); s.Free != 8 || s.Paused != 30*time.Second {
+	if s := limiter.State(local.now()); s.Free != 0 || s.Paused != 30*time.Second {
 		t.Errorf("after a 429: %+v", s)
 	}
 }
