@@ -476,6 +476,7 @@ type explanationView struct {
 	AsksPolar bool         `json:"asksPolar"`
 	// EmailTaken is a customer with the user's e-mail that is another user's.
 	EmailTaken string        `json:"emailTaken"`
+	Demanded   []string      `json:"demanded"` // plans of which one is needed; none: any
 	Plans      []planReasons `json:"plans"`
 	Outside    []weighedView `json:"outside"` // of no plan
 	Refusal    *refusalView  `json:"refusal"` // of the request that was asked about
@@ -541,7 +542,7 @@ func viewExplanation(e *gateway.Explanation) explanationView {
 		return v
 	}
 	return explanationView{
-		User: e.User, Known: e.Known, At: at(e.At), Decision: viewDecision(&e.Decision), AsksPolar: e.AsksPolar, EmailTaken: e.EmailTaken,
+		User: e.User, Known: e.Known, At: at(e.At), Decision: viewDecision(&e.Decision), AsksPolar: e.AsksPolar, EmailTaken: e.EmailTaken, Demanded: append([]string{}, e.Demanded...),
 		Plans: mapped(e.Plans, func(p *entitlement.PlanExplanation) planReasons {
 			v := planReasons{Plan: p.Plan, Decision: viewDecision(&p.Decision), Facts: mapped(p.Facts, weighed)}
 			if p.Next != nil {

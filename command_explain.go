@@ -104,7 +104,11 @@ func (e *explanationView) table(w io.Writer) {
 			return
 		}
 	}
-	row(w, fmt.Sprintf("%s at %s", e.User, formatTime(e.At.Time)))
+	demanded := "any plan"
+	if len(e.Demanded) > 0 {
+		demanded = strings.Join(e.Demanded, " or ")
+	}
+	row(w, fmt.Sprintf("%s at %s, %s demanded", e.User, formatTime(e.At.Time), demanded))
 	row(w, e.Decision.String())
 	if e.AsksPolar {
 		row(w, "A gate would ask Polar before it refuses.")

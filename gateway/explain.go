@@ -19,6 +19,8 @@ type Explanation struct {
 	// EmailTaken is a customer with the user's verified e-mail that is another
 	// user's, empty if none is known: e-mails are not kept.
 	EmailTaken string
+	// Demanded are the plans of which one is needed, none: any.
+	Demanded []string
 	// Told is where the facts come from.
 	Told map[cache.Object]cache.Told
 }
@@ -51,7 +53,7 @@ func (g *Gateway) explain(v Visitor, at time.Time, plans ...string) (Explanation
 	if err != nil {
 		return Explanation{}, err
 	}
-	e := Explanation{Told: told, User: v.User, Known: account.Known(), At: at, EmailTaken: g.contested.of(v.User)}
+	e := Explanation{Demanded: plans, Told: told, User: v.User, Known: account.Known(), At: at, EmailTaken: g.contested.of(v.User)}
 	if at.IsZero() {
 		e.At = g.Now()
 	}
