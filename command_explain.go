@@ -76,6 +76,14 @@ func (d *decisionView) String() string {
 	return text
 }
 
+// oneOfPlans names what a gate demands.
+func oneOfPlans(plans []string) string {
+	if len(plans) == 0 {
+		return "any plan"
+	}
+	return strings.Join(plans, " or ")
+}
+
 func (r *refusalView) table(w io.Writer) {
 	who := "a stranger"
 	if r.User != "" {
@@ -84,11 +92,7 @@ func (r *refusalView) table(w io.Writer) {
 			who += ", for whom " + r.Payer + " pays"
 		}
 	}
-	wanted := "any plan"
-	if len(r.Plans) > 0 {
-		wanted = strings.Join(r.Plans, " or ")
-	}
-	row(w, fmt.Sprintf("request %s at %s: %s wanted %s", r.RequestID, formatTime(r.At.Time), who, wanted))
+	row(w, fmt.Sprintf("request %s at %s: %s wanted %s", r.RequestID, formatTime(r.At.Time), who, oneOfPlans(r.Plans)))
 	if r.Decision == nil {
 		row(w, "refused: "+r.Code+": "+messages[r.Code].detail)
 		return
@@ -104,11 +108,7 @@ func (e *explanationView) table(w io.Writer) {
 			return
 		}
 	}
-	demanded := "any plan"
-	if len(e.Demanded) > 0 {
-		demanded = strings.Join(e.Demanded, " or ")
-	}
-	row(w, fmt.Sprintf("%s at %s, %s demanded", e.User, formatTime(e.At.Time), demanded))
+	row(w, fmt.Sprintf("%s at %s, %s demanded", e.User, formatTime(e.At.Time), oneOfPlans(e.Demanded)))
 	row(w, e.Decision.String())
 	if e.AsksPolar {
 		row(w, "A gate would ask Polar before it refuses.")

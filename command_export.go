@@ -42,7 +42,7 @@ each subscription, order and pass, below a line with the names of the columns; w
 a spreadsheet would take for a formula has a ' before it.
 
 What changes meanwhile may be in it or not.`,
-		Example: `  caddy polar export | jq -r 'select(.subscriptions[].status == "past_due").user'
+		Example: `  caddy polar export | jq -r 'select(any(.subscriptions[]; .status == "past_due")).user'
   caddy polar export --format csv --out users.csv`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -1,9 +1,7 @@
 package caddypolar
 
 import (
-	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -41,21 +39,8 @@ func (g *Gateway) parseNotify(d *caddyfile.Dispenser) error {
 	if strings.Contains(g.Notify.URL, "{") {
 		return nil
 	}
-	if err := checkNotifyURL(g.Notify.URL); err != nil {
+	if err := notify.CheckAddress(g.Notify.URL); err != nil {
 		return d.WrapErr(err)
-	}
-	return nil
-}
-
-// checkNotifyURL says nothing of the address itself, in which something can be
-// secret.
-func checkNotifyURL(address string) error {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return errors.New("notify: the address must be whole, like http://localhost:3000/hooks/polar")
-	}
-	if u.User != nil {
-		return errors.New("notify: leave the name and password out of the address: messages are signed")
 	}
 	return nil
 }
@@ -67,9 +52,6 @@ func (g *Gateway) resolveNotify(c *gateway.Config) error {
 	}
 	address, err := expand("notify", g.Notify.URL)
 	if err != nil {
-		return err
-	}
-	if err := checkNotifyURL(address); err != nil {
 		return err
 	}
 	if n := len(g.Notify.Secrets); n == 0 || n > maxNotifySecrets {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -325,7 +324,7 @@ func (g *Gateway) reachable(now time.Time, err error, fresh bool) {
 	}
 }
 
-// Notification is the body of a message. Status and Changes are of the change, all
+// Notification is the body of a message. Status and Previous are of the change, all
 // else is what the user has at the time of sending.
 type Notification struct {
 	Type      string           `json:"type"`
@@ -387,7 +386,7 @@ func (g *Gateway) compose(m *message) ([]byte, error) {
 	decision := entitlement.Decide(account, entitlement.Requirement{}, rules, now)
 	data := NotificationData{
 		Gateway: g.name, User: m.User, Customer: s.CustomerID, Subscription: m.Subscription, Product: s.ProductID, Status: m.Status,
-		Plan: decision.Plan, Plans: splitPlans(account.Standing(rules, now).Open), Allowed: decision.Allowed, Reason: string(decision.Reason),
+		Plan: decision.Plan, Plans: openPlans(account, rules, now), Allowed: decision.Allowed, Reason: string(decision.Reason),
 		Previous: make(map[string]string, len(m.Changes)),
 	}
 	if !decision.Until.IsZero() {
@@ -403,14 +402,6 @@ func (g *Gateway) compose(m *message) ([]byte, error) {
 		return nil, fmt.Errorf("the message cannot be written: %w", err)
 	}
 	return body, nil
-}
-
-// splitPlans splits what headers tell together.
-func splitPlans(open string) []string {
-	if open == "" {
-		return []string{}
-	}
-	return strings.Split(open, ",")
 }
 
 // NotifyStatus is how telling the app goes.

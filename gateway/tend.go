@@ -282,6 +282,17 @@ type UserLine struct {
 	Open     []string // plans
 }
 
+// openPlans are the plans that are open for somebody, never nil.
+func openPlans(a *entitlement.Account, rules *entitlement.Rules, now time.Time) []string {
+	open := []string{}
+	for i := range rules.Plans {
+		if a.Opens(i, rules, now) {
+			open = append(open, rules.Plans[i].Name)
+		}
+	}
+	return open
+}
+
 // errEnough ends a walk.
 var errEnough = errors.New("enough")
 
@@ -314,11 +325,7 @@ func (g *Gateway) Users(ctx context.Context, f UserFilter) (list []UserLine, mor
 			more = true
 			return errEnough
 		}
-		for i := range rules.Plans {
-			if account.Opens(i, rules, now) {
-				line.Open = append(line.Open, rules.Plans[i].Name)
-			}
-		}
+		line.Open = openPlans(account, rules, now)
 		list = append(list, line)
 		return nil
 	})

@@ -45,13 +45,10 @@ type Sender struct {
 // rotated: the app may know either. A secret is whsec_ and the base64 of 24 to 64
 // bytes.
 func New(address string, secrets ...string) (*Sender, error) {
-	u, err := url.Parse(address)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http": // err repeats what can be secret
-		return nil, fmt.Errorf("%w: the address must be whole, like http://localhost:3000/hooks/polar", ErrConfig)
-	case u.User != nil:
-		return nil, fmt.Errorf("%w: leave the name and password out of the address: messages are signed", ErrConfig)
-	case len(secrets) == 0:
+	if err := CheckAddress(address); err != nil {
+		return nil, err
+	}
+	if len(secrets) == 0 {
 		return nil, fmt.Errorf("%w: a secret is missing", ErrConfig)
 	}
 	s := &Sender{url: address, client: &http.Client{
@@ -72,6 +69,19 @@ func New(address string, secrets ...string) (*Sender, error) {
 		s.signers = append(s.signers, signer)
 	}
 	return s, nil
+}
+
+// CheckAddress says what is wrong with an address, and nothing of the address itself,
+// in which something can be secret.
+func CheckAddress(address string) error {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return fmt.Errorf("%w: the address must be whole, like http://localhost:3000/hooks/polar", ErrConfig)
+	case u.User != nil:
+		return fmt.Errorf("%w: leave the name and password out of the address: messages are signed", ErrConfig)
+	}
+	return nil
 }
 
 // Close gives up idle connections.
