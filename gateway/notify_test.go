@@ -539,3 +539,25 @@ func TestNotifyStatusIsOfTheChange(t *testing.T) {
 		wants(t, a.heard(), "ada active false canceled", "ada active false canceled", "ada canceled false canceled")
 	})
 }
+
+// TestOutboxTurns: who was tried least comes first, and when the app is there again only
+// what has failed since it was away is tried at once.
+func TestOutboxTurns(t *testing.T) {
+	now := bought
+	o, _ := readOutbox([]byte("0"), nil, now)
+	tried, fresh := &message{Number: 1, User: "a"}, &message{Number: 2, User: "b"}
+	o.put(tried)
+	o.put(fresh)
+	tried.failed(now.Add(-time.Hour), errDown)
+	if due := o.due(now, 1); len(due) != 1 || due[0] != fresh {
+		t.Error(due)
+	}
+	for range 12 { // each a quarter of an hour apart at last
+		tried.failed(now.Add(-time.Minute), errDown)
+	}
+	fresh.failed(now, errDown)
+	o.hurry(now, now.Add(-time.Second))
+	if !tried.Next.After(now) || fresh.Next.After(now) {
+		t.Error(tried.Next.Sub(now), fresh.Next.Sub(now))
+	}
+}
