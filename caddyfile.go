@@ -11,6 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-polar/caddy-polar/pages"
 )
 
 func init() {
@@ -38,6 +40,9 @@ func init() {
 //		sync            off
 //		sync            { ... }
 //		on_unavailable  refuse|allow
+//		login_url       <url>
+//		upgrade_url     <url>
+//		page            { ... }
 //		return_to       <host>...
 //		headers         <prefix> [<name>...]
 //		notify          <url> <secret> [<secret>]
@@ -127,6 +132,9 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"checkout":       g.parseCheckout,
 		"sync":           g.parseSync,
 		"on_unavailable": oneOf(&g.OnUnavailable, policyRefuse, policyAllow),
+		"login_url":      parseAway(&g.LoginURL),
+		"upgrade_url":    parseAway(&g.UpgradeURL),
+		"page":           g.parsePage,
 		"return_to":      g.parseReturnTo,
 		"headers":        g.parseHeaders,
 		"notify":         g.parseNotify,
@@ -249,6 +257,35 @@ func (g *Gateway) parseReturnTo(d *caddyfile.Dispenser) error {
 		}
 	}
 	return nil
+}
+
+// parsePage reads how our pages look:
+//
+//	page {
+//		name  <name>
+//		logo  <file>
+//		color <rrggbb>
+//		texts <file>
+//	}
+func (g *Gateway) parsePage(d *caddyfile.Dispenser) error {
+	if d.NextArg() {
+		return d.Errf("unexpected %q: page takes a block", d.Val())
+	}
+	g.Page = new(Page)
+	return subdirectives(d, map[string]func(*caddyfile.Dispenser) error{
+		"name":  one(&g.Page.Name),
+		"logo":  one(&g.Page.Logo),
+		"color": g.parseColor,
+		"texts": one(&g.Page.Texts),
+	})
+}
+
+// parseColor reads a colour. What begins with # is a comment in a Caddyfile.
+func (g *Gateway) parseColor(d *caddyfile.Dispenser) error {
+	if d.CountRemainingArgs() == 0 {
+		return d.Err("color takes one argument, like 1f4fd8: without #, which begins a comment, or in quotes")
+	}
+	return checked(&g.Page.Color, pages.CheckColor)(d)
 }
 
 func (g *Gateway) parseStore(d *caddyfile.Dispenser) error {

@@ -29,8 +29,18 @@ func TestCaddyfileMistakes(t *testing.T) {
 		want         []string // what the error says, the place first
 	}{
 		{"unknown subdirective", in("acess_token x", ""), []string{"Caddyfile:3", `"acess_token"`, "access_token"}},
-		{"later word", in("login_url /login", ""), []string{"Caddyfile:3", `unknown subdirective "login_url"`}},
-		{"later word upgrade_url", in("upgrade_url /login", ""), []string{`unknown subdirective "upgrade_url"`}},
+		{"login_url without an address", in("login_url", ""), []string{"Caddyfile:3", "login_url takes exactly one"}},
+		{"login_url elsewhere", in("login_url login", ""), []string{"Caddyfile:3", `login_url: "login" is no address`, "/login?next={return_to}"}},
+		{"login_url of another scheme", in("login_url javascript:alert(1)", ""), []string{"login_url", "is no address"}},
+		{"login_url of no scheme", in("login_url //evil.example/", ""), []string{"login_url", "is no address"}},
+		{"login_url with a backslash", in("login_url /\\evil.example", ""), []string{"login_url", "is no address"}},
+		{"upgrade_url with a password", in("upgrade_url https://a:b@example.com/", ""), []string{`upgrade_url`, "is no address"}},
+		{"two login_urls", in("login_url /a\nlogin_url /b", ""), []string{"Caddyfile:4", "login_url is given twice"}},
+		{"page without a block", in("page x", ""), []string{"Caddyfile:3", `unexpected "x"`, "page takes a block"}},
+		{"page with an unknown word", in("page {\ncolour 123\n}", ""), []string{"Caddyfile:4", `"colour"`, "color, logo, name, texts"}},
+		{"a colour that is a comment", in("page {\ncolor #1f4fd8\n}", ""), []string{"Caddyfile:4", "without #"}},
+		{"a colour that is none", in("page {\ncolor red\n}", ""), []string{"Caddyfile:4", `"red"`, "1f4fd8"}},
+		{"a name of two words", in("page {\nname Field Notes\n}", ""), []string{"Caddyfile:4", "name takes exactly one"}},
 		{"session without an address", in("session {\ncookies s\n}", ""), []string{"Caddyfile:3", "session takes the address"}},
 		{"session with two addresses", in("session http://a http://b {\ncookies s\n}", ""), []string{"Caddyfile:3", "session takes the address"}},
 		{"session without cookies", in("session http://localhost/me", ""), []string{"Caddyfile:3", "cookies better-auth"}},
@@ -194,7 +204,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"unknown matcher", in(goodBlock, "polar_require @nope pro"), []string{"Caddyfile:8", "@nope"}},
 		{"refuse redirect to nothing", in(goodBlock, "polar_require pro {\nrefuse redirect login\n}"), []string{"Caddyfile:10", `"login"`}},
 		{"matcher in the wrong place", in(goodBlock, "@a path /x\npolar_require pro @a"), []string{"Caddyfile:9", `"@a"`}},
-		{"refuse page comes later", in(goodBlock, "polar_require pro {\nrefuse page\n}"), []string{"Caddyfile:9", "auto, json, error"}},
+		{"refuse in an unknown way", in(goodBlock, "polar_require pro {\nrefuse politely\n}"), []string{"Caddyfile:9", "auto, json, page, error"}},
 		{"refuse redirect nowhere", in(goodBlock, "polar_require pro {\nrefuse redirect\n}"), []string{"Caddyfile:9", "redirect <url>"}},
 		{"dry_run with an argument", in(goodBlock, "polar_require pro {\ndry_run yes\n}"), []string{"Caddyfile:9", "dry_run takes no argument"}},
 		{"recheck too short", in(goodBlock, "polar_require pro {\nrecheck 500ms\n}"), []string{"Caddyfile:9", "recheck", "at least 1s"}},
@@ -316,6 +326,14 @@ func TestListenSecretInSandbox(t *testing.T) {
 // TestJSON: the JSON of a full Caddyfile has the documented keys, keeps
 // placeholders, and loads.
 func TestJSON(t *testing.T) {
+	for name, content := range map[string]string{"LOGO": "<svg/>", "TEXTS": `{"de": {"account.title": "Dein Konto"}}`} {
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv(name, file)
+	}
+	t.Setenv("LOGIN", "https://id.example.com/")
 	t.Setenv("SECRET", strings.Repeat("s", 32))
 	t.Setenv("NOTIFY", fakeNotifySecret)
 	t.Setenv("NOTIFY_OLD", fakeNotifySecret)
@@ -373,6 +391,14 @@ grace {
 }
 on_unavailable allow
 return_to www.example.com localhost:3000
+login_url {env.LOGIN}?next={return_to}
+upgrade_url https://example.com/plans?why={reason}
+page {
+	name "Field Notes"
+	logo {env.LOGO}
+	color 1d6b52
+	texts {env.TEXTS}
+}
 headers X-Gate- User plan
 audit 7d
 notify http://localhost:3000/hooks {env.NOTIFY} {env.NOTIFY_OLD}
@@ -400,7 +426,9 @@ polar_require @api /api/* pro basic {
 		`"handler":"polar_require"`, `"path":"/billing"`, `"public":["/api/health"]`, `"refuse":"redirect"`,
 		`"customer_claim":["org.id","user.id"],"manage_claim":{"path":"org.role","values":["owner","billing"]}`,
 		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"header_names":["User","plan"]`, `"audit":604800000000000`,
-		`"notify":{"url":"http://localhost:3000/hooks","secrets":["{env.NOTIFY}","{env.NOTIFY_OLD}"]}`, `"memory":5000`, `"link":"email"`, `"on_unavailable":"allow"`,
+		`"notify":{"url":"http://localhost:3000/hooks","secrets":["{env.NOTIFY}","{env.NOTIFY_OLD}"]}`, `"memory":5000`, `"link":"email"`,
+		`"login_url":"{env.LOGIN}?next={return_to}","upgrade_url":"https://example.com/plans?why={reason}"`,
+		`"page":{"name":"Field Notes","logo":"{env.LOGO}","color":"1d6b52","texts":"{env.TEXTS}"}`, `"on_unavailable":"allow"`,
 		`"session":{"url":"{env.SESSION}","cookies":["authjs.session-token*","__Secure-authjs.session-token*","sid"],` +
 			`"user_path":"account.id","email_path":"account.mail","email_verified_path":"account.confirmed",` +
 			`"user_prefix":"app:","customer_path":["org.id"],"manage_path":{"path":"org.role","values":["owner"]},"cache":60000000000,"timeout":500000000}`,

@@ -164,7 +164,7 @@ A demo of the Polar entitlement gateway: no account, no network, no money.
   The app    %s
   The panel  %s
 
-  1. Open the app, sign in as Ada, and open the Pro page: it is refused.
+  1. Open the Pro page of the app: you are sent to sign in, and then refused.
   2. Buy it on the page that says so. You come back, and it is open.
   3. On the panel: move the clock, fail the next payment, lose webhooks, and
      see each webhook and each decision with its reason.
@@ -204,6 +204,11 @@ var demoCaddyfile = template.Must(template.New("").Parse(`{{.Head}}{
 		}
 		plan pro {{.Pro}}
 		plan team {{.Team}}
+		login_url /login?return_to={return_to}
+		page {
+			name "Field Notes"
+			color 1d6b52
+		}
 {{.Store}}	}
 }
 

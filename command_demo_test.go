@@ -208,8 +208,11 @@ const buyPro = "/auth/polar/checkout?plan=pro&return_to=/pro/"
 func TestDemoFromRefusedToUnlockedToOut(t *testing.T) {
 	d := startDemo(t)
 	d.visit(d.app+"/").wants(t, http.StatusOK, "Sign in")
-	d.visit(d.app+"/pro/").wants(t, http.StatusUnauthorized)
-	d.signIn("ada")
+	login := d.visit(d.app+"/pro/").wants(t, http.StatusSeeOther).location
+	d.visit(login).wants(t, http.StatusOK, "Sign in", "Ada Lovelace", "return_to=%2fpro%2f")
+	if back := d.visit(login+"&as=ada").wants(t, http.StatusSeeOther).location; back != d.app+"/pro/" {
+		t.Errorf("who signs in comes to %s", back)
+	}
 	d.visit(d.app+"/").wants(t, http.StatusOK, "Welcome, <strong>Ada Lovelace")
 	d.visit(d.app+"/pro/").wants(t, http.StatusPaymentRequired, "no_subscription")
 	d.buy(buyPro)

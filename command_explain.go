@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/caddy-polar/caddy-polar/pages"
 )
 
 func explainCommand() *cobra.Command {
@@ -94,7 +96,8 @@ func (r *refusalView) table(w io.Writer) {
 	}
 	row(w, fmt.Sprintf("request %s at %s: %s wanted %s", r.RequestID, formatTime(r.At.Time), who, oneOfPlans(r.Plans)))
 	if r.Decision == nil {
-		row(w, "refused: "+r.Code+": "+messages[r.Code].detail)
+		_, detail, _ := pages.Message(r.Code)
+		row(w, "refused: "+r.Code+": "+detail)
 		return
 	}
 	row(w, r.Decision.String())

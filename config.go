@@ -25,6 +25,7 @@ import (
 	"github.com/caddy-polar/caddy-polar/gateway"
 	"github.com/caddy-polar/caddy-polar/identity"
 	"github.com/caddy-polar/caddy-polar/notify"
+	"github.com/caddy-polar/caddy-polar/pages"
 	"github.com/caddy-polar/caddy-polar/polar"
 )
 
@@ -102,6 +103,18 @@ type Gateway struct {
 	// cannot be read or a user who had access cannot be confirmed.
 	OnUnavailable string `json:"on_unavailable,omitempty"`
 
+	// LoginURL is where a browser without a valid token is sent. {return_to} in it
+	// becomes the escaped address that was asked for. Default: a page says to sign in.
+	LoginURL string `json:"login_url,omitempty"`
+
+	// UpgradeURL is where a browser without access is sent instead of being shown our
+	// page, with {return_to} likewise and {reason}, the code of the refusal. Default:
+	// our page.
+	UpgradeURL string `json:"upgrade_url,omitempty"`
+
+	// Page is how the gateway's own pages look.
+	Page *Page `json:"page,omitempty"`
+
 	// ReturnTo lists hosts, besides the request's own, that visitors may be
 	// sent back to and whose pages may call the routes with cookies.
 	ReturnTo []string `json:"return_to,omitempty"`
@@ -155,10 +168,13 @@ type Gateway struct {
 	literal     []string // subdirectives whose secrets stand in the configuration itself
 	keyUses     []keyUse
 	sites       siteNotes
+	pages       *pages.Site
+	// loginURL and upgradeURL are resolved, but for our own holes.
+	loginURL, upgradeURL string
 
 	short, long atomic.Int64 // bytes of unverified webhook bodies: see maxInFlight
 
-	warnedSignature, warnedBusy, warnedStore onceAMinute
+	warnedSignature, warnedBusy, warnedStore, warnedLoop onceAMinute
 }
 
 // JWT says whose tokens name users, and where to look for them. Exactly one of
@@ -438,7 +454,7 @@ func (g *Gateway) coreConfig() (gateway.Config, error) {
 		return gateway.Config{}, err
 	}
 	steps := []func(*gateway.Config) error{
-		g.checkWords, g.resolveServer, g.resolveToken, g.resolveWebhookSecrets, g.resolvePlans, g.resolveNotify,
+		g.checkWords, g.resolveServer, g.resolveToken, g.resolveWebhookSecrets, g.resolvePlans, g.resolveNotify, g.resolvePages, g.resolveAway,
 	}
 	for _, step := range steps {
 		if err := step(&c); err != nil {

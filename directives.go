@@ -66,7 +66,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //	polar_require [@matcher] [<path>...] [<plan>...] {
 //		gateway        <name>
 //		public         <path>...
-//		refuse         auto|json|error|redirect <url>
+//		refuse         auto|json|page|error|redirect <url>
 //		on_unavailable refuse|allow
 //		dry_run
 //		preflight      pass|refuse
@@ -152,12 +152,12 @@ func (g *Gate) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (g *Gate) parseRefuse(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	switch {
-	case len(args) == 1 && slices.Contains([]string{refuseAuto, refuseJSON, refuseError}, args[0]):
+	case len(args) == 1 && slices.Contains([]string{refuseAuto, refuseJSON, refusePage, refuseError}, args[0]):
 		g.Refuse = args[0]
 	case len(args) == 2 && args[0] == refuseRedirect:
 		g.Refuse, g.RefuseURL = args[0], args[1]
 	default:
-		return d.Err("refuse takes one of auto, json, error, or redirect <url>")
+		return d.Err("refuse takes one of auto, json, page, error, or redirect <url>")
 	}
 	return noBlock(d, "refuse")
 }

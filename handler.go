@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -145,12 +144,13 @@ type Gate struct {
 	// Public paths are exempt, if every reading of the path is inside.
 	Public []string `json:"public,omitempty"`
 
-	// Refuse is "auto" (default: a page for browsers, else JSON), "json",
-	// "error" (a Caddy error for handle_errors) or "redirect".
+	// Refuse is "auto" (default: a page for browsers, or the gateway's login_url and
+	// upgrade_url; else JSON), "json" or "page" for everybody, "error" (a Caddy error
+	// for handle_errors) or "redirect".
 	Refuse string `json:"refuse,omitempty"`
 
 	// RefuseURL is where "redirect" sends browsers. {return_to} in it becomes
-	// the escaped address that was asked for.
+	// the escaped address that was asked for, {reason} the code of the refusal.
 	RefuseURL string `json:"refuse_url,omitempty"`
 
 	// OnUnavailable is "refuse" or "allow". Default: the gateway's.
@@ -233,14 +233,13 @@ func (g *Gate) compilePaths() (err error) {
 
 func (g *Gate) checkWords() error {
 	switch g.Refuse {
-	case "", refuseAuto, refuseJSON, refuseError:
+	case "", refuseAuto, refuseJSON, refusePage, refuseError:
 	case refuseRedirect:
-		u, err := url.Parse(strings.ReplaceAll(g.RefuseURL, returnTo, ""))
-		if err != nil || g.RefuseURL == "" || u.Host == "" && !strings.HasPrefix(u.Path, "/") {
-			return fmt.Errorf("refuse redirect: %q is no address to redirect to", g.RefuseURL)
+		if err := checkAway("refuse redirect", g.RefuseURL); err != nil {
+			return err
 		}
 	default:
-		return fmt.Errorf("refuse: %q is none of auto, json, error, redirect", g.Refuse)
+		return fmt.Errorf("refuse: %q is none of auto, json, page, error, redirect", g.Refuse)
 	}
 	switch g.Preflight {
 	case "", preflightPass, preflightRefuse:

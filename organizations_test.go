@@ -14,7 +14,7 @@ func TestControlRoutes(t *testing.T) {
 	_, s := siteServer(t, "jwt {\nsecret "+testJWTSecret+"\nfrom header X-Member\nmanage_claim role owner\n}\nplan pro "+testProduct)
 	control := map[string]bool{
 		"GET /checkout": true, "POST /checkout": true, "PATCH /subscription": true, "GET /portal": true, "POST /portal": true,
-		"GET /seats": true, "HEAD /seats": true, "POST /seats": true, "POST /seats/some": true, "DELETE /seats/some": true,
+		"POST /account": true, "GET /seats": true, "HEAD /seats": true, "POST /seats": true, "POST /seats/some": true, "DELETE /seats/some": true,
 	}
 	for path, rt := range routes {
 		if strings.HasSuffix(path, "/") {

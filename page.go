@@ -1,98 +1,226 @@
 package caddypolar
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"embed"
-	"encoding/base64"
-	"html/template"
+	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/gateway"
+	"github.com/caddy-polar/caddy-polar/pages"
+	"github.com/caddy-polar/caddy-polar/polar"
 )
 
-//go:embed pages
-var pageFiles embed.FS
+// Page is how the gateway's own pages look.
+type Page struct {
+	// Name of the site. Default: the host that the visitor asked.
+	Name string `json:"name,omitempty"`
 
-// style is the one style sheet of all pages. It stands in the page, and the
-// policy names it by its digest.
-var style, styleDigest = readStyle()
+	// Logo is the path of an SVG, PNG, JPEG, GIF or WebP file of at most 12 KiB: it
+	// stands in each page, as pages load nothing.
+	Logo string `json:"logo,omitempty"`
 
-var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"style": func() template.CSS { return style },
-}).ParseFS(pageFiles, "pages/*.html"))
+	// Color is that of buttons, as rgb or rrggbb, with or without #. Their text is black
+	// or white, whichever is read better. Default: 1f4fd8.
+	Color string `json:"color,omitempty"`
 
-func readStyle() (template.CSS, string) {
-	raw, err := pageFiles.ReadFile("pages/style.css")
-	if err != nil {
-		panic(err) // it is embedded
+	// Texts is the path of a JSON file with words of your own, by language:
+	// {"en": {"account.title": "Your account"}, "de": {…}}.
+	Texts string `json:"texts,omitempty"`
+}
+
+// resolvePages makes the pages.
+func (g *Gateway) resolvePages(*gateway.Config) error {
+	var b pages.Brand
+	if p := g.Page; p != nil {
+		for _, word := range []struct {
+			what, from string
+			to         *string
+		}{{"page: name", p.Name, &b.Name}, {"page: logo", p.Logo, &b.Logo}, {"page: color", p.Color, &b.Color}, {"page: texts", p.Texts, &b.Texts}} {
+			if word.from == "" {
+				continue
+			}
+			var err error
+			if *word.to, err = expand(word.what, word.from); err != nil {
+				return err
+			}
+		}
 	}
-	sum := sha256.Sum256(raw)
-	return template.CSS(raw), "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-}
-
-// writePage answers with one of our pages, under a policy that lets in nothing
-// but what stands in it.
-func writePage(w http.ResponseWriter, r *http.Request, status int, name, policy string, data any) error {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src "+styleDigest+
-		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"+policy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	w.WriteHeader(status)
-	if r.Method == http.MethodHead {
-		return nil
+	var err error
+	if g.pages, err = pages.New(b); err != nil {
+		return fmt.Errorf("page: %w", err)
 	}
-	return pages.ExecuteTemplate(w, name, data)
+	return nil
 }
 
-// nextLabels are what the links of the next steps say.
-var nextLabels = map[entitlement.NextStep]string{
-	entitlement.StepCheckout: "Go to the checkout",
-	entitlement.StepChange:   "Change your plan",
-	entitlement.StepPortal:   "Manage your subscription",
+// show answers with one of the pages.
+func (v *visit) show(w http.ResponseWriter, r *http.Request, status int, p pages.Page) error {
+	addVary(w.Header(), "Accept-Language")
+	return v.gateway.pages.Write(w, r, status, v.now, p)
 }
 
-// NextURL is the next step's address, for the page.
-func (p *problem) NextURL() string {
-	switch p.NextStep {
-	case entitlement.StepCheckout:
-		return p.CheckoutURL
-	case entitlement.StepPortal:
-		return p.PortalURL
-	case entitlement.StepChange:
-		return p.ChangeURL
-	}
-	return ""
-}
-
-// NextLabel is what the link to it says.
-func (p *problem) NextLabel() string {
-	if entitlement.Obstacle(p.Code).Warning() {
-		return "Buy it all the same"
-	}
-	return nextLabels[p.NextStep]
-}
-
-// page answers a browser with a short page.
-func (p *problem) page(w http.ResponseWriter, r *http.Request) error {
+// page answers a browser with a page about a problem.
+func (p *problem) page(w http.ResponseWriter, r *http.Request, v *visit) error {
 	p.head(w.Header())
 	p.RequestID = requestID(r)
-	return writePage(w, r, p.Status, "refusal.html", "", p)
+	return v.show(w, r, p.Status, v.refusalPage(r, p))
 }
 
-// waitingPage is what a buyer sees who comes back from the checkout.
-type waitingPage struct {
-	To      string // where they want to go
-	Waiting bool   // what was bought is not open yet
-	Again   string // where the page asks once more; empty: it has given up
-	Events  string
-	Nonce   string
+// refusalPage is what somebody reads who does not get what they asked for.
+func (v *visit) refusalPage(r *http.Request, p *problem) *pages.Refusal {
+	page := &pages.Refusal{
+		Code: p.Code, Text: p.text, Title: p.Title, Detail: p.Detail, Until: p.ended, LastChance: v.lastChance(p), RequestID: p.RequestID,
+		Next: v.nextLink(r, p),
+	}
+	for _, f := range p.Fields {
+		page.Fields = append(page.Fields, pages.Field{Name: f.Field, Message: f.Message})
+	}
+	if p.NextStep == entitlement.StepCheckout && p.CheckoutURL != "" {
+		page.Offers = v.offersOf(p.Plans)
+		if len(page.Offers) == 1 && page.Next != nil && page.Next.Label == "checkout" {
+			page.Next.Label, page.Next.Name = "buy", page.Offers[0].Name
+			page.Next.Plan = page.Offers[0].Plan
+		}
+	}
+	if base := v.served(r); base != "" && v.gateway.core.CanAsk() && p.Status < http.StatusInternalServerError {
+		if known := v.identified && v.anonymous == nil; known && v.account != nil && v.account.Known() {
+			page.Others = append(page.Others, pages.Link{Label: "account", URL: base + "/account"})
+		}
+		if v.mayBuy() {
+			page.Others = append(page.Others, pages.Link{Label: "plans", URL: withReturn(base+"/pricing", v.wayBack(r))})
+		}
+	}
+	return page
 }
 
-func (p *waitingPage) write(w http.ResponseWriter, r *http.Request) error {
-	p.Nonce = rand.Text()
-	return writePage(w, r, http.StatusOK, "waiting.html",
-		"; script-src 'nonce-"+p.Nonce+"'; connect-src 'self'", p)
+// mayBuy says whether plans are of any use to who asks.
+func (v *visit) mayBuy() bool { return v.anonymous != nil || !v.identified || v.identity.Manages }
+
+// wayBack is the address that a visitor comes back to after they have bought, or
+// empty: our own routes are no place to come back to.
+func (v *visit) wayBack(r *http.Request) string {
+	if !isNavigation(r) || strings.HasPrefix(r.URL.Path, v.state.siteHandler.path+"/") {
+		return ""
+	}
+	return originalURL(r)
+}
+
+// served is the address of the routes, or empty where this site does not serve them.
+func (v *visit) served(r *http.Request) string {
+	if site := v.state.site; site == nil || site.gateway != v.gateway {
+		return ""
+	}
+	return v.base(r)
+}
+
+// nextLink is the way on from a problem.
+func (v *visit) nextLink(r *http.Request, p *problem) *pages.Link {
+	switch p.NextStep {
+	case entitlement.StepLogin:
+		if login := v.gateway.loginURL; login != "" {
+			return &pages.Link{Label: "login", URL: fillAddress(login, r, p)}
+		}
+	case entitlement.StepWait:
+		if isNavigation(r) {
+			return &pages.Link{Label: "retry", URL: originalURL(r)}
+		}
+	case entitlement.StepCheckout:
+		switch {
+		case p.CheckoutURL == "":
+		case entitlement.Obstacle(p.Code).Warning():
+			return &pages.Link{Label: "anyway", URL: p.CheckoutURL}
+		default:
+			return &pages.Link{Label: "checkout", URL: p.CheckoutURL}
+		}
+	case entitlement.StepPortal:
+		if p.PortalURL != "" {
+			return &pages.Link{Label: portalLabel(p.Code), URL: p.PortalURL}
+		}
+	case entitlement.StepChange:
+		if base := v.served(r); base != "" {
+			return &pages.Link{Label: "change", URL: base + "/account#change"}
+		}
+	}
+	return nil
+}
+
+// portalLabel is what somebody goes to the portal for.
+func portalLabel(code string) string {
+	switch code {
+	case string(entitlement.ReasonPastDue), string(entitlement.ReasonUnpaid), codePaymentDue, codePaymentFailed, codePaymentMethod:
+		return "payment"
+	case string(entitlement.ReasonPaused):
+		return "resume"
+	}
+	return "portal"
+}
+
+// lastChance is when Polar no longer tries to be paid, if that is what is wrong.
+func (v *visit) lastChance(p *problem) (t time.Time) {
+	if p.Code != string(entitlement.ReasonPastDue) && p.Code != codePaymentDue || v.account == nil {
+		return t
+	}
+	for s := range v.account.CurrentSubscriptions() {
+		if end := s.LastChance(); s.Status == entitlement.StatusPastDue && (t.IsZero() || end.Before(t)) {
+			t = end
+		}
+	}
+	return t
+}
+
+// offersOf are what the catalog, as it was last read, has for some plans. Nobody
+// waits for Polar to be refused.
+func (v *visit) offersOf(plans []string) (list []pages.Offer) {
+	for _, o := range v.gateway.core.Shelf() {
+		if forSale(&o) && slices.ContainsFunc(o.Plans, func(plan string) bool { return len(plans) == 0 || slices.Contains(plans, plan) }) {
+			list = append(list, offerPage(&o))
+		}
+	}
+	return list
+}
+
+// forSale says whether anybody may see a product.
+//
+// Source: https://polar.sh/docs/features/products (visibility)
+func forSale(o *gateway.Offer) bool { return o.Visibility == "" || o.Visibility == "public" }
+
+func offerPage(o *gateway.Offer) pages.Offer {
+	p := pages.Offer{
+		Name: o.Name, Description: o.Description,
+		Every: pages.Interval{Unit: o.RecurringInterval, Count: o.RecurringIntervalCount},
+		Trial: pages.Interval{Unit: o.TrialInterval, Count: o.TrialIntervalCount},
+	}
+	for i := range o.Prices {
+		if price := &o.Prices[i]; !price.IsArchived {
+			p.Prices = append(p.Prices, pricePage(price))
+		}
+	}
+	for _, b := range o.Benefits {
+		p.Benefits = append(p.Benefits, b.Description)
+	}
+	return p
+}
+
+func pricePage(p *polar.Price) pages.Price {
+	view := pages.Price{Kind: p.AmountType, Currency: p.Currency, Unit: p.UnitAmount}
+	switch {
+	case p.Amount != nil:
+		view.Amount = *p.Amount
+	case p.MinimumAmount != nil:
+		view.Amount = *p.MinimumAmount
+	}
+	if p.SeatTiers != nil {
+		for _, t := range p.SeatTiers.Tiers {
+			view.Tiers = append(view.Tiers, pages.Tier{From: t.MinSeats, Price: t.PricePerSeat})
+		}
+	}
+	return view
+}
+
+// fillAddress puts the request into an address that the operator has given.
+func fillAddress(address string, r *http.Request, p *problem) string {
+	return strings.NewReplacer(returnTo, url.QueryEscape(originalURL(r)), reasonHole, url.QueryEscape(p.Code)).Replace(address)
 }

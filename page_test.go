@@ -1,79 +1,77 @@
 package caddypolar
 
 import (
+	"encoding/json"
 	"net/http"
-	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddyserver/caddy/v2"
 )
 
-const hostile = `"><script>alert(1)</script>`
-
-func TestPagesEscape(t *testing.T) {
-	r := httptest.NewRequest(http.MethodGet, "http://localhost/pro/", nil)
-	p := newProblem(http.StatusPaymentRequired, string(entitlement.ReasonNoSubscription)).with(hostile)
-	p.NextStep, p.CheckoutURL = entitlement.StepCheckout, "http://localhost/auth/polar/checkout?plan=pro&return_to="+hostile
-	waiting := waitingPage{To: "http://localhost/" + hostile, Waiting: true, Again: "/again?x=" + hostile, Events: "/events" + hostile}
-	done := waitingPage{To: "javascript:alert(1)//" + hostile}
-	for name, write := range map[string]func(http.ResponseWriter) error{
-		"refusal": func(w http.ResponseWriter) error { return p.page(w, r) },
-		"waiting": func(w http.ResponseWriter) error { return waiting.write(w, r) },
-		"done":    func(w http.ResponseWriter) error { return done.write(w, r) },
+// TestPageIsChecked: what cannot be used is told when it is loaded, with the word it
+// stands behind.
+func TestPageIsChecked(t *testing.T) {
+	dir := t.TempDir()
+	texts := filepath.Join(dir, "texts.json")
+	if err := os.WriteFile(texts, []byte(`{"en": {"no.such": "text"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for config, want := range map[string]string{
+		"page {\nlogo " + filepath.Join(dir, "none.svg") + "\n}": "page: the brand cannot be used: logo: ",
+		"page {\nlogo " + texts + "\n}":                          "is no SVG, PNG",
+		"page {\ntexts " + texts + "\n}":                         `there is no text "no.such"`,
+		"page {\ncolor {env.NO_SUCH_COLOR}\n}":                   "page: color: {env.NO_SUCH_COLOR} is empty",
+		"login_url {env.NO_SUCH_LOGIN}":                          "login_url: {env.NO_SUCH_LOGIN} is empty",
+		"login_url {env.HOME_OF_LOGIN}/in?back={return_to}":      `login_url: "javascript:/in?back={return_to}" is no address`,
+		"upgrade_url /plans?{no.such.placeholder}":               "upgrade_url: a placeholder in it is unknown or empty",
 	} {
-		w := newRecorder()
-		if err := write(w); err != nil {
+		t.Setenv("HOME_OF_LOGIN", "javascript:")
+		adapted, err := adapt(globals(t, config))
+		if err != nil {
 			t.Fatal(err)
 		}
-		body := w.Body.String()
-		if strings.Contains(body, "<script>alert") || strings.Contains(body, `"javascript:`) || strings.Contains(body, "url=javascript:") {
-			t.Errorf("%s: %s", name, body)
+		cfg := new(caddy.Config)
+		if err := json.Unmarshal(adapted, cfg); err != nil {
+			t.Fatal(err)
 		}
-		policy := w.Header().Get("Content-Security-Policy")
-		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
-			t.Errorf("%s: %s", name, policy)
-		}
-		if strings.Contains(body, "<style>") && !strings.Contains(policy, styleDigest) {
-			t.Errorf("%s: the policy does not let the style in", name)
+		if _, err = caddy.ProvisionContext(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, not %q", config, err, want)
 		}
 	}
 }
 
-// Scripts run by a nonce that is never the same.
-func TestNonces(t *testing.T) {
-	seen := map[string]bool{}
-	for range 3 {
-		w := newRecorder()
-		page := waitingPage{To: "/", Waiting: true, Again: "/a", Events: "/e"}
-		if err := page.write(w, httptest.NewRequest(http.MethodGet, "http://localhost/", nil)); err != nil {
-			t.Fatal(err)
-		}
-		if len(page.Nonce) < 20 || seen[page.Nonce] || !strings.Contains(w.Body.String(), `nonce="`+page.Nonce+`"`) ||
-			!strings.Contains(w.Header().Get("Content-Security-Policy"), "'nonce-"+page.Nonce+"'") {
-			t.Errorf("nonce %q: %s", page.Nonce, w.Header().Get("Content-Security-Policy"))
-		}
-		seen[page.Nonce] = true
+func TestAwayAddressesAreResolved(t *testing.T) {
+	t.Setenv("LOGIN_HOST", "https://id.example.com")
+	app, _ := provisioned(t, "login_url {env.LOGIN_HOST}/in?back={return_to}\nupgrade_url /plans?why={reason}&to={return_to}")
+	g := app.Gateways["default"]
+	if g.loginURL != "https://id.example.com/in?back={return_to}" || g.upgradeURL != "/plans?why={reason}&to={return_to}" {
+		t.Errorf("%q, %q", g.loginURL, g.upgradeURL)
 	}
 }
 
-func TestNextLink(t *testing.T) {
-	for _, test := range []struct {
-		step entitlement.NextStep
-		want string
-	}{
-		{entitlement.StepCheckout, "/checkout"},
-		{entitlement.StepPortal, "/portal"},
-		{entitlement.StepChange, "/change"},
-		{entitlement.StepWait, ""},
-		{entitlement.StepLogin, ""},
+func TestIsHere(t *testing.T) {
+	r := mustRequest(t, "http://shop.example/login?x=1")
+	for address, want := range map[string]bool{
+		"/login": true, "/login?return_to=a": true, "/login/": true, "/x/../login": true, "http://shop.example/login": true, "HTTP://SHOP.example:80/login#a": true,
+		"/": false, "/login2": false, "https://shop.example/login": false, "http://id.example/login": false, "://": true,
 	} {
-		p := &problem{NextStep: test.step, CheckoutURL: "/checkout", PortalURL: "/portal", ChangeURL: "/change"}
-		if got := p.NextURL(); got != test.want {
-			t.Errorf("%s: %q", test.step, got)
+		if got := isHere(prepared(r, newRecorder()), address); got != want {
+			t.Errorf("%s: %v", address, got)
 		}
-		if test.want != "" && p.NextLabel() == "" {
-			t.Errorf("%s has no words", test.step)
+	}
+}
+
+// TestRedirectsAreCounted: what a browser sends as the count is taken only if we can
+// have sent it.
+func TestRedirectsAreCounted(t *testing.T) {
+	for value, want := range map[string]int{"": 0, "1": 1, "5": 5, "6": 0, "-1": 0, "99999999999999999999": 0, "x": 0} {
+		r := mustRequest(t, "http://shop.example/")
+		r.AddCookie(&http.Cookie{Name: loopCookie, Value: value})
+		if got := redirects(r); got != want {
+			t.Errorf("%q: %d", value, got)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
+	"github.com/caddy-polar/caddy-polar/pages"
 )
 
 // checkoutBody is what POST /checkout takes. Anything else in it is ignored:
@@ -29,11 +30,11 @@ type checkoutBody struct {
 func (g *Gateway) serveCheckout(w http.ResponseWriter, r *http.Request, v *visit) error {
 	body, p := readCheckout(w, r)
 	if p != nil {
-		return p.answer(w, r)
+		return p.answer(w, r, v)
 	}
 	purchase, p := g.purchase(r, v, body)
 	if p != nil {
-		return p.answer(w, r)
+		return p.answer(w, r, v)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
@@ -46,7 +47,7 @@ func (g *Gateway) serveCheckout(w http.ResponseWriter, r *http.Request, v *visit
 		if next := p.PortalURL; next != "" && r.Method == http.MethodGet {
 			return redirect(w, r, withReturn(next, purchase.ReturnTo))
 		}
-		return p.answer(w, r)
+		return p.answer(w, r, v)
 	}
 	if r.Method == http.MethodGet {
 		return redirect(w, r, string(checkout.URL))
@@ -177,14 +178,14 @@ func (g *Gateway) serveSuccess(w http.ResponseWriter, r *http.Request, v *visit)
 		return redirect(w, r, "/")
 	}
 	checkout := q.Get("checkout_id")
-	page := waitingPage{To: orDefault(back.To, "/"), Events: v.state.siteHandler.path + "/events"}
+	page := &pages.Waiting{To: orDefault(back.To, "/"), Events: v.state.siteHandler.path + "/events"}
 	if g.core.Arrive(r.Context(), back, checkout) == gateway.ArrivedPending {
 		tries, _ := strconv.Atoi(q.Get("try"))
-		page.Waiting = true
+		page.Pending = true
 		if tries < maxTries {
 			again := url.Values{"state": {q.Get("state")}, "checkout_id": {checkout}, "try": {strconv.Itoa(max(tries, 0) + 1)}}
 			page.Again = v.state.siteHandler.path + "/success?" + again.Encode()
 		}
 	}
-	return page.write(w, r)
+	return v.show(w, r, http.StatusOK, page)
 }

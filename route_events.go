@@ -78,7 +78,7 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request, v *visit) 
 	user := v.identity.User
 	if !g.streams.enter(user) {
 		return newProblem(http.StatusTooManyRequests, codeTooMany).
-			with("There are ten streams of this user already.").after(heartbeat).answer(w, r)
+			with("There are ten streams of this user already.").after(heartbeat).answer(w, r, v)
 	}
 	defer g.streams.leave(user)
 	h := w.Header()

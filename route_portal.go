@@ -14,19 +14,19 @@ func (g *Gateway) servePortal(w http.ResponseWriter, r *http.Request, v *visit) 
 	body.ReturnURL = r.URL.Query().Get("return_to")
 	if r.Method == http.MethodPost {
 		if p := readBody(w, r, &body); p != nil {
-			return p.answer(w, r)
+			return p.answer(w, r, v)
 		}
 	}
 	back, ok := g.returnAddress(r, body.ReturnURL)
 	if !ok {
-		return badReturn("returnUrl (return_to)").answer(w, r)
+		return badReturn("returnUrl (return_to)").answer(w, r, v)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
 	portal, err := g.core.OpenPortal(ctx, v.identity.Customer, back)
 	switch {
 	case err != nil:
-		return g.providerProblem(r, v, err).answer(w, r)
+		return g.providerProblem(r, v, err).answer(w, r, v)
 	case r.Method == http.MethodGet:
 		return redirect(w, r, string(portal))
 	}

@@ -54,7 +54,7 @@ func (g *Gateway) serveProducts(w http.ResponseWriter, r *http.Request, v *visit
 	defer cancel()
 	offers, err := g.core.Products(ctx)
 	if err != nil {
-		return g.providerProblem(r, v, err).answer(w, r)
+		return g.providerProblem(r, v, err).answer(w, r, v)
 	}
 	products := make([]productView, len(offers))
 	for i := range offers {

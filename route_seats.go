@@ -74,7 +74,7 @@ func (g *Gateway) serveSeats(w http.ResponseWriter, r *http.Request, v *visit) e
 	defer cancel()
 	list, err := g.core.Seats(ctx, v.identity.Customer, r.URL.Query().Get("id"))
 	if err != nil {
-		return g.providerProblem(r, v, err).answer(w, r)
+		return g.providerProblem(r, v, err).answer(w, r, v)
 	}
 	answer := seatListView{
 		seatPurchaseView: viewSeatPurchase(&list.Of), Total: list.Total, Available: list.Available,
@@ -97,17 +97,17 @@ func (g *Gateway) inviteToSeat(w http.ResponseWriter, r *http.Request, v *visit)
 		Email string `json:"email"`
 	}
 	if p := readBody(w, r, &body); p != nil {
-		return p.answer(w, r)
+		return p.answer(w, r, v)
 	}
 	if body.Email == "" {
 		return newProblem(http.StatusBadRequest, codeBadBody).
-			with("Say whom to invite: email.").naming("email is required").answer(w, r)
+			with("Say whom to invite: email.").naming("email is required").answer(w, r, v)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
 	seat, err := g.core.InviteToSeat(ctx, v.visitor(r), body.Email, body.ID)
 	if err != nil {
-		return g.providerProblem(r, v, err).answer(w, r)
+		return g.providerProblem(r, v, err).answer(w, r, v)
 	}
 	return writeJSON(w, http.StatusCreated, "application/json", viewSeat(seat))
 }
@@ -122,7 +122,7 @@ func (g *Gateway) serveSeat(w http.ResponseWriter, r *http.Request, v *visit) er
 	defer cancel()
 	seat, err := change(ctx, v.identity.Customer, r.PathValue(routeID))
 	if err != nil {
-		return g.providerProblem(r, v, err).answer(w, r)
+		return g.providerProblem(r, v, err).answer(w, r, v)
 	}
 	return writeJSON(w, http.StatusOK, "application/json", viewSeat(seat))
 }

@@ -102,13 +102,13 @@ func viewSubscription(s *entitlement.Subscription, d *entitlement.Decision) *sub
 func (g *Gateway) changeSubscription(w http.ResponseWriter, r *http.Request, v *visit) error {
 	change, p := readChange(w, r)
 	if p != nil {
-		return p.answer(w, r)
+		return p.answer(w, r, v)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
 	account, id, err := g.core.ChangeSubscription(ctx, v.identity.Customer, change)
 	if err != nil {
-		return g.providerProblem(r, v, err).answer(w, r)
+		return g.providerProblem(r, v, err).answer(w, r, v)
 	}
 	s, d, ok := account.CurrentByID(id, g.core.Rules(), g.core.Now())
 	return writeSubscription(w, s, &d, ok)

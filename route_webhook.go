@@ -117,5 +117,6 @@ func (g *Gateway) refuseWebhook(w http.ResponseWriter, r *http.Request, err erro
 			with("The webhook could not be stored. Send it again later.")
 	}
 	g.metrics.webhook(gateway.UnknownType, p.Code)
-	return p.answer(w, r)
+	p.cache = noStore
+	return p.write(w, r)
 }

@@ -24,6 +24,8 @@ type route struct {
 	opens bool
 	// holds says that a GET uses up what a user has only a few of.
 	holds bool
+	// page says that whoever asks is answered with pages.
+	page bool
 	// machine says that no browser has business there.
 	machine bool
 }
@@ -36,6 +38,8 @@ var routes = map[string]route{
 	"/entitlements": {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveEntitlements, user: true},
 	"/portal":       {allow: "GET, POST, OPTIONS", serve: (*Gateway).servePortal, user: true, control: "GET, POST", opens: true},
 	"/products":     {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveProducts},
+	"/pricing":      {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).servePricing, page: true},
+	"/account":      {allow: "GET, HEAD, POST, OPTIONS", serve: (*Gateway).serveAccount, user: true, control: "POST", page: true},
 	"/events":       {allow: "GET, OPTIONS", serve: (*Gateway).serveEvents, user: true, holds: true},
 	"/seats":        {allow: "GET, HEAD, POST, OPTIONS", serve: (*Gateway).serveSeats, user: true, control: "GET, HEAD, POST", holds: true},
 	"/seats/":       {allow: "DELETE, POST, OPTIONS", serve: (*Gateway).serveSeat, user: true, control: "DELETE, POST"},
@@ -62,7 +66,7 @@ func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request, v *visit, p
 	h.Set("Referrer-Policy", "no-referrer")
 	rt, id, ok := findRoute(path)
 	if !ok {
-		return newProblem(http.StatusNotFound, codeNotFound).answer(w, r)
+		return newProblem(http.StatusNotFound, codeNotFound).answer(w, r, v)
 	}
 	r.SetPathValue(routeID, id)
 	if !rt.machine {
@@ -75,32 +79,55 @@ func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request, v *visit, p
 		return nil
 	case !allows(rt.allow, r.Method):
 		h.Set("Allow", rt.allow)
-		return newProblem(http.StatusMethodNotAllowed, codeWrongMethod).answer(w, r)
+		return newProblem(http.StatusMethodNotAllowed, codeWrongMethod).answer(w, r, v)
 	}
 	if rt.user {
-		if p := g.checkUser(h, r, v); p != nil {
-			return p.answer(w, r)
-		}
-		if p := g.checkOrigin(r, v, rt.opens, rt.holds); p != nil {
-			return p.answer(w, r)
-		}
-		if allows(rt.control, r.Method) && !v.identity.Manages {
-			p := newProblem(http.StatusForbidden, codeNotManager)
-			p.NextStep = entitlement.StepContact
-			return p.answer(w, r)
+		if p := g.checkRoute(h, r, v, &rt); p != nil {
+			return g.turnBack(w, r, v, &rt, p)
 		}
 	}
 	return rt.serve(g, w, r, v)
+}
+
+// checkRoute says what keeps a request from a route that is for users, or nil.
+func (g *Gateway) checkRoute(h http.Header, r *http.Request, v *visit, rt *route) *problem {
+	if p := g.checkUser(h, r, v); p != nil {
+		return p
+	}
+	if p := g.checkOrigin(r, v, rt.opens, rt.holds); p != nil {
+		return p
+	}
+	if allows(rt.control, r.Method) && !v.identity.Manages {
+		p := newProblem(http.StatusForbidden, codeNotManager)
+		p.NextStep = entitlement.StepContact
+		return p
+	}
+	return nil
+}
+
+// turnBack answers who may not use a route: a browser without a valid token is sent
+// to sign in, and comes back to the route.
+func (g *Gateway) turnBack(w http.ResponseWriter, r *http.Request, v *visit, rt *route, p *problem) error {
+	if v.asksAgain(r, p) {
+		return p.again(w, r, v)
+	}
+	if g.loginURL != "" && p.Status == http.StatusUnauthorized && isNavigation(r) && v.sendAway(w, r, p, g.loginURL) {
+		return nil
+	}
+	if p.cache = noStore; rt.page {
+		return p.page(w, r, v)
+	}
+	return p.answer(w, r, v)
 }
 
 // noStore is the Cache-Control of all that the routes answer.
 const noStore = "no-store"
 
 // answer is the problem as a route tells it: a page where a browser shows it.
-func (p *problem) answer(w http.ResponseWriter, r *http.Request) error {
+func (p *problem) answer(w http.ResponseWriter, r *http.Request, v *visit) error {
 	p.cache = noStore
 	if isNavigation(r) {
-		return p.page(w, r)
+		return p.page(w, r, v)
 	}
 	return p.write(w, r)
 }

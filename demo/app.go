@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -105,14 +106,34 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// login asks who signs in, and sends them back to where they came from.
 func (d *Demo) login(w http.ResponseWriter, r *http.Request) {
-	p, ok := personByID(r.URL.Query().Get("as"))
+	q := r.URL.Query()
+	back := d.path(q.Get("return_to"))
+	if !q.Has("as") {
+		show(w, "login.html", struct {
+			People []person
+			Back   string
+		}{people, back})
+		return
+	}
+	p, ok := personByID(q.Get("as"))
 	if !ok {
 		http.Error(w, "There is nobody of that name here.", http.StatusNotFound)
 		return
 	}
 	setSession(w, d.token(p), int(tokenLife.Seconds()))
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	http.Redirect(w, r, back, http.StatusSeeOther)
+}
+
+// path is an address as one on this site, and / for any other site's.
+func (d *Demo) path(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host != "" && u.Scheme+"://"+u.Host != d.Site || !strings.HasPrefix(u.Path, "/") ||
+		strings.HasPrefix(u.Path, "//") || strings.Contains(u.Path, "\\") {
+		return "/"
+	}
+	return (&url.URL{Path: u.Path, RawQuery: u.RawQuery}).String()
 }
 
 func logout(w http.ResponseWriter, r *http.Request) {

@@ -49,6 +49,21 @@ func TestSignIn(t *testing.T) {
 	get(t, d.at("/login?as=eve")).wants(t, http.StatusNotFound)
 }
 
+// TestSignInComesBack: to where the visitor came from, and to no other site.
+func TestSignInComesBack(t *testing.T) {
+	const site = "http://localhost:1"
+	d := start(t, site)
+	get(t, d.at("/login?return_to="+url.QueryEscape(site+"/pro/?a=b"))).wants(t, http.StatusOK, "Ada Lovelace", `href="/login?as=ada&amp;return_to=%2fpro%2f%3fa%3db"`)
+	for back, want := range map[string]string{
+		"": "/", "/pro/": "/pro/", site + "/pro/?a=%2F": "/pro/?a=%2F", "https://evil.example/pro/": "/", "//evil.example/": "/",
+		site + "//evil.example/": "/", "/\\evil.example": "/", "javascript:alert(1)": "/", site + "@evil.example/": "/",
+	} {
+		if got := get(t, d.at("/login?as=ada&return_to="+url.QueryEscape(back))).wants(t, http.StatusSeeOther).Header.Get("Location"); got != want {
+			t.Errorf("from %q to %q, not %q", back, got, want)
+		}
+	}
+}
+
 func TestSignOut(t *testing.T) {
 	d := start(t, "http://localhost:1")
 	r := send(t, http.MethodPost, d.at("/logout"), url.Values{}).wants(t, http.StatusSeeOther)
@@ -61,10 +76,10 @@ func TestSignOut(t *testing.T) {
 func TestHome(t *testing.T) {
 	d := start(t, "http://localhost:1")
 	get(t, d.at("/")).wants(t, http.StatusOK, "Ada Lovelace", "Grace Hopper", "Linus Pauling", "/login?as=ada", "/pro/", "/api/team/hello", d.Panel).
-		lacks(t, "/auth/polar/checkout", "/auth/polar/portal")
+		lacks(t, "/auth/polar/account")
 	get(t, d.at("/"), "X-Polar-User", "ada", "X-Polar-Reason", "no_subscription").
 		wants(t, http.StatusOK, "Welcome, <strong>Ada Lovelace", "no_subscription", "Sign out",
-			"/auth/polar/checkout?plan=pro&amp;return_to=/pro/", "/auth/polar/checkout?plan=team", "/auth/polar/portal?return_to=/").
+			"/auth/polar/checkout?plan=pro&amp;return_to=/pro/", "/auth/polar/checkout?plan=team", "/auth/polar/account", "/auth/polar/pricing").
 		lacks(t, "/login?as=")
 	get(t, d.at("/"), "X-Polar-User", "ada", "X-Polar-Plans", "pro,team", "X-Polar-Until", "2026-12-21T00:00:00Z").
 		wants(t, http.StatusOK, "2026-12-21T00:00:00Z").lacks(t, "/auth/polar/checkout", "closed")

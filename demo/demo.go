@@ -128,16 +128,20 @@ func (d *Demo) Close() error {
 
 // stock fills the shop.
 func stock(b *box.Box) map[string][]string {
-	articles := b.AddBenefit(box.Benefit{Description: "Every article"})
-	api := b.AddBenefit(box.Benefit{Description: "The API, for the whole team"})
-	product := func(name, interval string, amount int, benefit string) string {
+	articles := b.AddBenefit(box.Benefit{Description: "Every article, and the archive"}).ID
+	letter := b.AddBenefit(box.Benefit{Description: "The letter on Sundays"}).ID
+	api := b.AddBenefit(box.Benefit{Description: "The API, for the whole team"}).ID
+	product := func(name, about, interval string, amount int, benefits ...string) string {
 		return b.AddProduct(box.Product{
-			Name: name, Interval: interval, Price: box.Price{Amount: amount}, BenefitIDs: []string{benefit},
+			Name: name, Description: about, Interval: interval, Price: box.Price{Amount: amount}, BenefitIDs: benefits,
 		}).ID
 	}
 	return map[string][]string{
-		"pro":  {product("Pro", "month", 1000, articles.ID), product("Pro, by the year", "year", 10000, articles.ID)},
-		"team": {product("Team", "month", 3000, api.ID)},
+		"pro": {
+			product("Pro", "For readers who want it all.", "month", 1000, articles, letter),
+			product("Pro, by the year", "The same, and two months for nothing.", "year", 10000, articles, letter),
+		},
+		"team": {product("Team", "For those who build on it.", "month", 3000, api)},
 	}
 }
 

@@ -112,6 +112,25 @@ func (s *Subscription) End() time.Time {
 	return first(s.EndedAt, s.EndsAt, s.CanceledAt, s.PeriodEnd)
 }
 
+// dunning is for how long Polar tries to be paid after a payment has failed. Then it
+// ends the subscription.
+//
+// Source: https://polar.sh/docs/features/subscriptions (after 2, 7, 14 and 21 days)
+const dunning = 21 * 24 * time.Hour
+
+// LastChance is when Polar ends a subscription that stays past_due. Zero: it is not,
+// or it is not known since when.
+func (s *Subscription) LastChance() time.Time {
+	if s.Status != StatusPastDue || s.PastDueAt.IsZero() {
+		return time.Time{}
+	}
+	end := s.PastDueAt.Add(dunning)
+	if !s.EndsAt.IsZero() && s.EndsAt.Before(end) {
+		return s.EndsAt
+	}
+	return end
+}
+
 // OrderStatus is the status of a Polar order.
 type OrderStatus string
 

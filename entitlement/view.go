@@ -139,6 +139,25 @@ func (a *Account) CurrentSubscriptions() iter.Seq[*Subscription] {
 	}
 }
 
+// ManagesSeats says whether something with seats is held that the user has bought, or
+// a team in which they may manage what was.
+func (a *Account) ManagesSeats() bool {
+	for s := range a.CurrentSubscriptions() {
+		if s.Seats {
+			return true
+		}
+	}
+	for i := range a.Orders {
+		if o := &a.Orders[i]; o.Seats && o.SubscriptionID == "" && o.Status != OrderRefunded && !a.orders[i].foreign {
+			return true
+		}
+	}
+	return slices.ContainsFunc(a.Members, func(m Member) bool {
+		own := slices.ContainsFunc(a.Customers, func(c HeldCustomer) bool { return c.Own && c.ID == m.CustomerID })
+		return m.Manages() && !own
+	})
+}
+
 // RunningSubscriptions are those that are neither over nor a deleted
 // customer's, with those of others in which the user has a seat.
 func (a *Account) RunningSubscriptions() iter.Seq[*Subscription] {

@@ -97,13 +97,8 @@ func (g *Gateway) Products(ctx context.Context) ([]Offer, error) {
 	case paused:
 		return nil, failure
 	}
-	read := s.flight.DoChan("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(g.life, catalogWait)
-		defer cancel()
-		return g.readCatalog(ctx, client)
-	})
 	select {
-	case r := <-read:
+	case r := <-g.renewCatalog(client):
 		if r.Err != nil {
 			return nil, r.Err
 		}
@@ -111,6 +106,34 @@ func (g *Gateway) Products(ctx context.Context) ([]Offer, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// Shelf is the copy that is there, without waiting: however old, and nil if there is
+// none yet. An old one is read anew for whoever comes next. The caller must not change
+// it.
+func (g *Gateway) Shelf() []Offer {
+	client, err := g.ask()
+	if err != nil {
+		return nil
+	}
+	s := &g.catalog
+	s.mu.Lock()
+	offers := s.offers
+	due := !within(s.read, g.local(), shelfLife) && !within(s.failed, g.local(), catalogPause)
+	s.mu.Unlock()
+	if due {
+		g.renewCatalog(client)
+	}
+	return offers
+}
+
+// renewCatalog reads the catalog, once for all who want that at a time.
+func (g *Gateway) renewCatalog(client *polar.Client) <-chan singleflight.Result {
+	return g.catalog.flight.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(g.life, catalogWait)
+		defer cancel()
+		return g.readCatalog(ctx, client)
+	})
 }
 
 func within(since, now time.Time, span time.Duration) bool {
@@ -169,18 +192,24 @@ func (g *Gateway) askCatalog(ctx context.Context, client *polar.Client) ([]Offer
 	if err != nil {
 		return nil, err
 	}
-	ids := g.productIDs()
-	offers := []Offer{}
-	for _, id := range ids {
-		p, ok := found[id]
-		if !ok {
+	for _, id := range g.productIDs() {
+		if _, ok := found[id]; !ok {
 			g.logger.Warn("a plan names a product that Polar does not know: check its id, and whether it is of production or sandbox",
 				zap.String("product", id))
-		} else if !p.IsArchived {
+		}
+	}
+	return g.offersAmong(found), nil
+}
+
+// offersAmong are the products that the plans sell, in the configuration's order.
+func (g *Gateway) offersAmong(found map[string]polar.Product) []Offer {
+	offers := []Offer{}
+	for _, id := range g.productIDs() {
+		if p, ok := found[id]; ok && !p.IsArchived {
 			offers = append(offers, Offer{Product: p, Plans: g.plansOf(id)})
 		}
 	}
-	return offers, nil
+	return offers
 }
 
 // checkPlans tells of plans that nobody can have because Polar knows none of
@@ -204,6 +233,9 @@ func (g *Gateway) checkPlans(ctx context.Context, client *polar.Client) error {
 	}
 	g.catalog.mu.Lock()
 	before := g.catalog.dead
+	if g.catalog.offers == nil {
+		g.catalog.offers = g.offersAmong(found) // for pages that cannot wait
+	}
 	g.catalog.dead, g.catalog.recurring, g.catalog.seats = dead, recurring, seats
 	g.catalog.mu.Unlock()
 	if before != nil && slices.Equal(before, dead) {

@@ -27,7 +27,7 @@ func TestWhyRefused(t *testing.T) {
 	if r := v["refusal"].(object); r["requestId"] != refused || r["code"] != "canceled" || r["decision"].(object)["allowed"] != false || v["user"] != u.user {
 		t.Error(v)
 	}
-	_, id, _ := strings.Cut(page, "canceled · ") // a visitor reads it from the page
+	_, id, _ := strings.Cut(page, "Reference: canceled · ") // a visitor reads it from the page
 	id, _, _ = strings.Cut(id, "<")
 	wants(t, s.tells(t, "explain", "--request", id), u.user+" wanted pro", "refused: canceled")
 

@@ -1,0 +1,298 @@
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/polar/box"
+)
+
+// framed is a shop with pages of its own look, that sends browsers to sign in.
+func framed(more string) string {
+	return strings.Replace(selling, "\n\t\tsync off", "\n\t\tsync off\n\t\tpage {\n\t\t\tname \"Field Notes\"\n\t\t}\n"+more, 1)
+}
+
+func startFramed(t *testing.T, more, site string) *shop {
+	t.Helper()
+	s := newShop(t)
+	s.start(t, s.caddyfile(framed(more), s.site(t, "app", site)))
+	return s
+}
+
+const walled = `
+	polar
+	polar_require /pro/* pro
+	polar_require /page/* pro {
+		refuse page
+	}
+	polar_require /json/* pro {
+		refuse json
+	}
+	polar_require /login pro
+	reverse_proxy {upstream}`
+
+// goes checks where a browser is sent.
+func (r *reply) goes(t *testing.T, to string) {
+	t.Helper()
+	r.wants(t, http.StatusSeeOther)
+	if got := r.header.Get("Location"); got != to {
+		t.Errorf("sent to %s, not %s", got, to)
+	}
+	if !strings.Contains(r.header.Get("Cache-Control"), "no-store") {
+		t.Errorf("a redirect that caches may keep: %s", r.header.Get("Cache-Control"))
+	}
+}
+
+// shows checks that it is one of our pages, with some texts.
+func (r *reply) shows(t *testing.T, status int, texts ...string) *reply {
+	t.Helper()
+	r.wants(t, status)
+	if !strings.HasPrefix(r.header.Get("Content-Type"), "text/html") || !strings.Contains(r.header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("no page: %v", r.header)
+	}
+	for _, text := range texts {
+		if !strings.Contains(r.body, text) {
+			_, body, _ := strings.Cut(r.body, "<title>")
+			t.Errorf("the page lacks %q: %s", text, body)
+		}
+	}
+	return r
+}
+
+func TestLoginURL(t *testing.T) {
+	t.Parallel()
+	s := startFramed(t, "login_url /login?next={return_to}", walled)
+	login := func(path string) string { return "/login?next=" + url.QueryEscape(s.origin()+path) }
+
+	for _, path := range []string{"/pro/", "/pro/x?a=b&c=%2F%26", "/auth/polar/account", "/auth/polar/checkout?plan=pro&return_to=/pro/x"} {
+		s.get(t, "app", path, browser).goes(t, login(path))
+		s.do(t, http.MethodHead, "app", strings.Replace(path, "/auth/polar/checkout", "/pro", 1), browser).goes(t, login(strings.Replace(path, "/auth/polar/checkout", "/pro", 1)))
+	}
+	s.get(t, "app", "/pro/", browser, bearer("a.b.c")).goes(t, login("/pro/"))
+	s.get(t, "app", "/pro/").problem(t, http.StatusUnauthorized, "token_missing")
+	s.do(t, http.MethodPost, "app", "/pro/", browser).problem(t, http.StatusUnauthorized, "token_missing")
+	s.get(t, "app", "/json/", browser).problem(t, http.StatusUnauthorized, "token_missing")
+	s.post(t, "/auth/polar/checkout", `{}`).problem(t, http.StatusUnauthorized, "token_missing")
+	s.get(t, "app", "/page/", browser).shows(t, http.StatusUnauthorized, "Please sign in", `href="`+login("/page/")+`"`, "Field Notes")
+	s.get(t, "app", "/page/").shows(t, http.StatusUnauthorized, "Please sign in") // whoever asks
+	s.get(t, "app", "/pro/", browser, cookie("nobody")).shows(t, http.StatusPaymentRequired, "A subscription is required")
+}
+
+// TestRedirectLoops: who is sent in a circle is shown a page, at once if the login
+// page itself is behind the gate.
+func TestRedirectLoops(t *testing.T) {
+	t.Parallel()
+	s := startFramed(t, "login_url /login?next={return_to}\nupgrade_url /pro/plans", walled)
+	s.get(t, "app", "/login?next=x", browser).shows(t, http.StatusUnauthorized, "Please sign in")
+	s.get(t, "app", "/pro/plans", browser, cookie("nobody")).shows(t, http.StatusPaymentRequired, "A subscription is required")
+
+	counted := regexp.MustCompile(`^polar_redirects=(\d); Path=/; Max-Age=10; HttpOnly; SameSite=Lax$`)
+	for path, visitor := range map[string]option{"/pro/": browser, "/pro/x": cookie("nobody")} {
+		count := ""
+		for n := range 8 {
+			r := s.get(t, "app", path, browser, visitor, func(r *http.Request) {
+				if count != "" {
+					r.AddCookie(&http.Cookie{Name: "polar_redirects", Value: count})
+				}
+			})
+			if n >= 5 {
+				status, text := http.StatusUnauthorized, "Signing in did not work"
+				if path == "/pro/x" {
+					status, text = http.StatusPaymentRequired, "A subscription is required"
+				}
+				r.shows(t, status, text)
+				if r.header.Get("Set-Cookie") != "" {
+					t.Error("the count goes on")
+				}
+				continue
+			}
+			r.wants(t, http.StatusSeeOther)
+			found := counted.FindStringSubmatch(r.header.Get("Set-Cookie"))
+			if found == nil {
+				t.Fatalf("the cookie is %q", r.header.Get("Set-Cookie"))
+			}
+			count = found[1]
+		}
+	}
+	waitFor(t, "a word to the operator", func() bool { return strings.Contains(s.logs(), "a browser is sent in a circle") })
+}
+
+func TestUpgradeURL(t *testing.T) {
+	t.Parallel()
+	s := startFramed(t, "upgrade_url https://www.example.com/plans?why={reason}&to={return_to}", walled)
+	s.get(t, "app", "/pro/x", browser, cookie("nobody")).
+		goes(t, "https://www.example.com/plans?why=no_subscription&to="+url.QueryEscape(s.origin()+"/pro/x"))
+	s.get(t, "app", "/pro/x", as("nobody")).problem(t, http.StatusPaymentRequired, "no_subscription")
+	s.get(t, "app", "/page/x", browser, cookie("nobody")).shows(t, http.StatusPaymentRequired, "A subscription is required")
+	s.get(t, "app", "/pro/x", browser).shows(t, http.StatusUnauthorized, "Please sign in")
+
+	s = newShop(t)
+	s.box.SetTrouble(box.Trouble{HTML: true}) // nobody can be asked about strangers
+	s.start(t, s.caddyfile(strings.Replace(syncing, "return_to", "upgrade_url https://www.example.com/plans\n\t\treturn_to", 1), s.site(t, "app", walled)))
+	s.get(t, "app", "/pro/x", browser, cookie("another")).shows(t, http.StatusServiceUnavailable, "cannot be checked right now", "Try again", `href="`+s.origin()+`/pro/x"`)
+}
+
+func TestPricingPage(t *testing.T) {
+	t.Parallel()
+	s := startShop(t)
+	const page = "/auth/polar/pricing"
+	checkout := func(p box.Product, back string) string {
+		if back != "" {
+			back = "&amp;return_to=" + url.QueryEscape(back)
+		}
+		return `href="` + s.origin() + "/auth/polar/checkout?products=" + p.ID + back + `"`
+	}
+	s.get(t, "app", page).shows(t, http.StatusOK, "<strong>$10.00</strong>", "per month", "one-time payment", "<strong>Free</strong>",
+		checkout(s.pro, ""), checkout(s.life, "")).lacks(t, "Your plan", "Other", "/auth/polar/account")
+	s.get(t, "app", page+"?return_to=/pro/x%3Fa%3Db").shows(t, http.StatusOK, checkout(s.pro, s.origin()+"/pro/x?a=b"))
+	s.get(t, "app", page+"?return_to=https://evil.example/").shows(t, http.StatusBadRequest, "Bad return address")
+	s.get(t, "app", page, header("Accept-Language", "de-DE")).shows(t, http.StatusOK, "10,00\u00a0$")
+	s.get(t, "app", page, cookie("ada")).shows(t, http.StatusOK, checkout(s.pro, ""), "/auth/polar/account")
+
+	s.get(t, "app", s.buy(t, "ada", "basic"), browser).wants(t, http.StatusOK)
+	s.get(t, "app", page, cookie("ada")).shows(t, http.StatusOK, "Your plan", s.origin()+"/auth/polar/account#change", checkout(s.life, "")).
+		lacks(t, checkout(s.pro, ""), checkout(s.basic, ""))
+	if head := s.do(t, http.MethodHead, "app", page); head.status != http.StatusOK || head.body != "" {
+		t.Errorf("HEAD: %v", head)
+	}
+	s.do(t, http.MethodPost, "app", page).wants(t, http.StatusMethodNotAllowed)
+}
+
+// lacks checks that a page does not have texts.
+func (r *reply) lacks(t *testing.T, texts ...string) *reply {
+	t.Helper()
+	for _, text := range texts {
+		if strings.Contains(r.body, text) {
+			_, body, _ := strings.Cut(r.body, "<title>")
+			t.Errorf("the page has %q: %s", text, body)
+		}
+	}
+	return r
+}
+
+func TestPricingPageWithoutPolar(t *testing.T) {
+	t.Parallel()
+	startPaywall(t).get(t, "app", "/auth/polar/pricing").shows(t, http.StatusServiceUnavailable, "not_configured")
+	s := startShop(t)
+	s.box.SetTrouble(box.Trouble{HTML: true})
+	r := s.get(t, "app", "/auth/polar/pricing").shows(t, http.StatusServiceUnavailable, "provider_unavailable")
+	if r.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+}
+
+// submit sends a form of the account page, as a browser does.
+func (s *shop) submit(t *testing.T, user string, fields ...string) *reply {
+	t.Helper()
+	form := url.Values{}
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	return s.do(t, http.MethodPost, "app", "/auth/polar/account", cookie(user), text(form.Encode()), browser,
+		header("Content-Type", "application/x-www-form-urlencoded"), header("Origin", s.origin()), header("Sec-Fetch-Site", "same-origin"))
+}
+
+// account is the page, as the user sees it.
+func (s *shop) account(t *testing.T, user string) *reply {
+	t.Helper()
+	return s.get(t, "app", "/auth/polar/account", browser, cookie(user))
+}
+
+func TestAccountForms(t *testing.T) {
+	t.Parallel()
+	s := startShop(t)
+	s.account(t, "ada").shows(t, http.StatusOK, "You have not bought anything yet.", "/auth/polar/pricing").lacks(t, "/auth/polar/portal")
+	s.get(t, "app", s.buy(t, "ada", "basic"), browser).wants(t, http.StatusOK)
+	id := s.get(t, "app", "/auth/polar/subscription", as("ada")).json(t)["subscription"].(object)["id"].(string)
+	s.account(t, "ada").shows(t, http.StatusOK, "Basic", "Renews on", "Cancel subscription", "Change plan", `value="`+s.pro.ID+`"`, "/auth/polar/portal").
+		lacks(t, `value="`+s.basic.ID+`"`, `value="`+s.other.ID+`"`, `value="`+s.life.ID+`"`)
+
+	done := func(what string) string { return s.origin() + "/auth/polar/account?done=" + what }
+	s.submit(t, "ada", "do", "cancel", "id", id).goes(t, done("cancel"))
+	s.get(t, "app", "/auth/polar/account?done=cancel", browser, cookie("ada")).
+		shows(t, http.StatusOK, "The subscription is canceled", "Canceled. Open until", "Keep subscription").lacks(t, "Cancel subscription", "Change plan")
+	s.submit(t, "ada", "do", "keep", "id", id).goes(t, done("keep"))
+	s.account(t, "ada").shows(t, http.StatusOK, "Renews on").lacks(t, "Keep subscription")
+	s.submit(t, "ada", "do", "change", "id", id, "product", s.pro.ID).goes(t, done("change"))
+	s.account(t, "ada").shows(t, http.StatusOK, "<bdi>Pro</bdi>", "Renews on")
+	s.get(t, "app", "/pro/x", as("ada")).wants(t, http.StatusOK)
+
+	// What is wrong is said on the page, and changes nothing.
+	s.submit(t, "ada", "do", "change", "id", id, "product", s.other.ID).shows(t, http.StatusNotFound, `role="alert"`, "No such product", "Renews on")
+	s.submit(t, "ada", "do", "cancel", "id", "11111111-1111-4111-8111-111111111111").shows(t, http.StatusNotFound, "No such subscription")
+	s.submit(t, "bob", "do", "cancel", "id", id).shows(t, http.StatusNotFound, "No such subscription")
+	s.submit(t, "ada", "do", "delete", "id", id).shows(t, http.StatusBadRequest, "bad_body")
+	s.submit(t, "ada", "do", "cancel", "id", strings.Repeat("x", 70_000)).shows(t, http.StatusRequestEntityTooLarge, "body_too_large")
+	s.account(t, "ada").shows(t, http.StatusOK, "Renews on")
+	s.get(t, "app", "/auth/polar/account?done=%3Cscript%3E", browser, cookie("ada")).lacks(t, `role="status"`)
+
+	// Nor can another site do it, or somebody who is not signed in.
+	for _, from := range []option{header("Sec-Fetch-Site", "cross-site"), header("Origin", "https://evil.example")} {
+		r := s.do(t, http.MethodPost, "app", "/auth/polar/account", cookie("ada"), text("do=cancel&id="+id), from, header("Content-Type", "application/x-www-form-urlencoded"))
+		r.shows(t, http.StatusForbidden, "cross_origin")
+	}
+	s.do(t, http.MethodPost, "app", "/auth/polar/account", text("do=cancel"), header("Content-Type", "application/x-www-form-urlencoded")).shows(t, http.StatusUnauthorized, "Please sign in")
+	s.account(t, "ada").shows(t, http.StatusOK, "Renews on")
+}
+
+// TestAccountOfThePastDue: what a customer in trouble meets leads to the payment.
+func TestAccountOfThePastDue(t *testing.T) {
+	t.Parallel()
+	s := startShop(t)
+	u, now := newSubscriber(s.pro.ID), time.Now().UTC()
+	s.deliver(t, "app", u.event(t, "subscription.past_due", object{"past_due_at": wire(now.Add(-2 * day)), "modified_at": wire(now.Add(-2 * day))}))
+	portal := fmt.Sprintf(`href="%s/auth/polar/portal?return_to=%s"`, s.origin(), url.QueryEscape(s.origin()+"/auth/polar/account"))
+	s.account(t, u.user).shows(t, http.StatusOK, "The last payment failed.", "5 days left", ">Payment failed<", "Update your payment method", portal).lacks(t, "Change plan")
+	s.deliver(t, "app", u.event(t, "subscription.past_due", object{"past_due_at": wire(now.Add(-9 * day)), "modified_at": wire(now.Add(-day))}))
+	s.account(t, u.user).shows(t, http.StatusOK, "access ended on", portal)
+	s.get(t, "app", "/pro/", browser, cookie(u.user)).shows(t, http.StatusPaymentRequired, "A payment has failed", "access ended on", "12 days left", "Update your payment method",
+		"/auth/polar/portal?return_to="+url.QueryEscape(s.origin()+"/pro/"))
+	s.deliver(t, "app", u.active(t))
+	s.account(t, u.user).shows(t, http.StatusOK, "Renews on").lacks(t, ">Payment failed<")
+}
+
+func TestAccountWithSeats(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	team := s.box.AddProduct(box.Product{Name: "Team", Interval: "month", Price: box.Price{Currency: "usd", Tiers: []box.SeatTier{{Min: 1, PerSeat: 500}}}})
+	s.env["PRODUCT_PRO"] = team.ID
+	s.start(t, s.caddyfile(selling, s.paywall(t, "app")))
+	s.connect()
+	id := s.post(t, "/auth/polar/checkout", `{"plan":"pro","seats":3}`, mailed("ada")).wants(t, http.StatusOK).json(t)["id"].(string)
+	s.get(t, "app", s.pay(t, id, ""), browser).wants(t, http.StatusOK)
+	page := s.account(t, "ada").shows(t, http.StatusOK, "Seats", "1 of 3 in use", "ada@example.com", "E-mail of the person")
+	purchase := regexp.MustCompile(`class="invite".*name="id" value="([^"]+)"`).FindStringSubmatch(page.body)
+	if purchase == nil {
+		t.Fatal("nobody can be invited")
+	}
+	s.submit(t, "ada", "do", "invite", "id", purchase[1], "email", "not an address").shows(t, http.StatusUnprocessableEntity, "This is not an e-mail address.")
+	s.submit(t, "ada", "do", "invite", "id", purchase[1], "email", "grace@example.com").goes(t, s.origin()+"/auth/polar/account?done=invite")
+	page = s.account(t, "ada").shows(t, http.StatusOK, "2 of 3 in use", "grace@example.com", "invited", "Send again")
+	seat := regexp.MustCompile(`grace@example.com.*\n.*name="seat" value="([^"]+)"`).FindStringSubmatch(page.body)
+	if seat == nil {
+		t.Fatal("the seat cannot be taken back")
+	}
+	s.submit(t, "bob", "do", "revoke", "seat", seat[1]).shows(t, http.StatusNotFound, "No such seat")
+	s.submit(t, "ada", "do", "resend", "seat", seat[1]).goes(t, s.origin()+"/auth/polar/account?done=resend")
+	s.submit(t, "ada", "do", "revoke", "seat", seat[1]).goes(t, s.origin()+"/auth/polar/account?done=revoke")
+	s.account(t, "ada").shows(t, http.StatusOK, "1 of 3 in use").lacks(t, "grace@example.com")
+	s.box.SetTrouble(box.Trouble{HTML: true})
+	s.account(t, "ada").shows(t, http.StatusOK, "The seats cannot be shown right now.")
+}
+
+// TestRefusalPageSells: what would open it is on the page, with its price, as soon as
+// the catalog was read once.
+func TestRefusalPageSells(t *testing.T) {
+	t.Parallel()
+	s := startShop(t)
+	waitFor(t, "the catalog", func() bool {
+		return strings.Contains(s.get(t, "app", "/pro/x", browser, cookie("nobody")).wants(t, http.StatusPaymentRequired).body, "<strong>$10.00</strong>")
+	})
+	s.get(t, "app", "/pro/x", browser, cookie("nobody")).shows(t, http.StatusPaymentRequired, "Get <bdi>Pro</bdi>",
+		"/auth/polar/checkout?plan=pro&amp;return_to="+url.QueryEscape(s.origin()+"/pro/x"), "/auth/polar/pricing?return_to="+url.QueryEscape(s.origin()+"/pro/x"))
+}

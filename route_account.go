@@ -1,0 +1,251 @@
+package caddypolar
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/entitlement"
+	"github.com/caddy-polar/caddy-polar/gateway"
+	"github.com/caddy-polar/caddy-polar/pages"
+	"github.com/caddy-polar/caddy-polar/polar"
+)
+
+// pageTime is how long a page waits for what it can do without.
+const pageTime = 3 * time.Second
+
+// accountForms are what the forms of the page do, by the name of their button.
+var accountForms = map[string]func(context.Context, *Gateway, *visit, *http.Request) error{
+	"cancel":     change(func(*http.Request) gateway.Change { return gateway.Change{Cancel: new(true)} }),
+	"keep":       change(func(*http.Request) gateway.Change { return gateway.Change{Cancel: new(false)} }),
+	"unschedule": change(func(*http.Request) gateway.Change { return gateway.Change{ClearPending: true} }),
+	"change": change(func(r *http.Request) gateway.Change {
+		return gateway.Change{ProductID: r.PostForm.Get("product")}
+	}),
+	"invite": func(ctx context.Context, g *Gateway, v *visit, r *http.Request) error {
+		_, err := g.core.InviteToSeat(ctx, v.visitor(r), r.PostForm.Get("email"), r.PostForm.Get("id"))
+		return err
+	},
+	"revoke": func(ctx context.Context, g *Gateway, v *visit, r *http.Request) error {
+		_, err := g.core.RevokeSeat(ctx, v.identity.Customer, r.PostForm.Get("seat"))
+		return err
+	},
+	"resend": func(ctx context.Context, g *Gateway, v *visit, r *http.Request) error {
+		_, err := g.core.ResendInvitation(ctx, v.identity.Customer, r.PostForm.Get("seat"))
+		return err
+	},
+}
+
+func change(read func(*http.Request) gateway.Change) func(context.Context, *Gateway, *visit, *http.Request) error {
+	return func(ctx context.Context, g *Gateway, v *visit, r *http.Request) error {
+		c := read(r)
+		c.Subscription = r.PostForm.Get("id")
+		_, _, err := g.core.ChangeSubscription(ctx, v.identity.Customer, c)
+		return err
+	}
+}
+
+// serveAccount shows a user what they have, or does what a form of that page says.
+func (g *Gateway) serveAccount(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if r.Method == http.MethodPost {
+		return g.submitAccount(w, r, v)
+	}
+	page := v.accountPage(r)
+	if done := r.URL.Query().Get("done"); accountForms[done] != nil {
+		page.Done = done
+	}
+	return v.show(w, r, http.StatusOK, page)
+}
+
+// submitAccount does what a form says. The browser is then sent back to the page, so
+// that to load it again does nothing again.
+func (g *Gateway) submitAccount(w http.ResponseWriter, r *http.Request, v *visit) error {
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if err := r.ParseForm(); err != nil {
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			return newProblem(http.StatusRequestEntityTooLarge, codeBodyTooLarge).page(w, r, v)
+		}
+		return newProblem(http.StatusBadRequest, codeBadBody).page(w, r, v)
+	}
+	what := r.PostForm.Get("do")
+	do, ok := accountForms[what]
+	if !ok {
+		return newProblem(http.StatusBadRequest, codeBadBody).page(w, r, v)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
+	defer cancel()
+	if err := do(ctx, g, v, r); err != nil {
+		p := g.providerProblem(r, v, err)
+		p.cache = noStore
+		p.head(w.Header())
+		page := v.accountPage(r)
+		page.Problem = v.refusalPage(r, p)
+		return v.show(w, r, p.Status, page)
+	}
+	return redirect(w, r, v.base(r)+"/account?done="+what)
+}
+
+// accountPage is what a user has.
+func (v *visit) accountPage(r *http.Request) *pages.Account {
+	core, base := v.gateway.core, v.base(r)
+	b := accountBuilder{visit: v, own: v.account.OwnCustomer(), portal: withReturn(base+"/portal", base+"/account")}
+	page := &pages.Account{Post: base + "/account", Manages: v.identity.Manages}
+	if core.CanAsk() {
+		ctx, cancel := context.WithTimeout(r.Context(), pageTime)
+		b.offers, _ = core.Products(ctx) // without them plans go by their own names
+		cancel()
+		b.may = v.identity.Manages && b.own != ""
+		if page.Pricing = base + "/pricing"; !v.identity.Manages {
+			page.Pricing = ""
+		}
+		if b.may {
+			page.Portal = b.portal
+		}
+		if v.identity.Manages && v.account.ManagesSeats() {
+			page.Seats = b.seats(r)
+		}
+	}
+	for s := range v.account.CurrentSubscriptions() {
+		page.Subscriptions = append(page.Subscriptions, b.subscription(s))
+	}
+	slices.SortStableFunc(page.Subscriptions, func(x, y pages.Subscription) int {
+		switch {
+		case x.Allowed == y.Allowed:
+			return 0
+		case x.Allowed:
+			return -1
+		}
+		return 1
+	})
+	page.Others = b.others(page.Subscriptions)
+	return page
+}
+
+type accountBuilder struct {
+	*visit
+	offers []gateway.Offer
+	own    string // the customer that is this user and nobody else
+	portal string
+	may    bool // what there is may be changed here
+}
+
+func (b *accountBuilder) offer(product string) *gateway.Offer {
+	i := slices.IndexFunc(b.offers, func(o gateway.Offer) bool { return o.ID == product })
+	if i < 0 {
+		return nil
+	}
+	return &b.offers[i]
+}
+
+// name is what a product is called, and by which plan's name it may go instead.
+func (b *accountBuilder) name(product, plan string) (name, called string) {
+	o := b.offer(product)
+	if o == nil {
+		return plan, plan
+	}
+	if len(o.Plans) > 0 {
+		called = b.soleName(b.offers, o)
+	}
+	return o.Name, called
+}
+
+func (b *accountBuilder) subscription(s *entitlement.Subscription) pages.Subscription {
+	_, d, _ := b.account.CurrentByID(s.ID, b.gateway.core.Rules(), b.now)
+	page := pages.Subscription{
+		ID: s.ID, PeriodEnd: s.PeriodEnd, ResumesAt: s.ResumesAt, ForSeats: s.Seats,
+		Holding: pages.Holding{Status: string(s.Status), Reason: string(d.Reason), Allowed: d.Allowed, Until: d.Until},
+	}
+	page.Name, page.Plan = b.name(s.ProductID, d.Plan)
+	if !s.PendingAt.IsZero() {
+		page.Pending = &pages.Pending{Seats: s.PendingSeats, At: s.PendingAt}
+		if s.PendingProductID != "" {
+			page.Pending.Name, _ = b.name(s.PendingProductID, s.PendingProductID)
+		}
+	}
+	if !b.may || s.CustomerID != b.own {
+		return page
+	}
+	running := s.Status == entitlement.StatusActive || s.Status == entitlement.StatusTrialing
+	switch {
+	case s.Status == entitlement.StatusPastDue, s.Status == entitlement.StatusPaused:
+		page.Trouble = &pages.Link{Label: portalLabel(string(s.Status)), URL: b.portal}
+	}
+	page.CanKeep = s.CancelAtPeriodEnd && (running || s.Status == entitlement.StatusPastDue)
+	page.CanCancel = !s.CancelAtPeriodEnd && (running || s.Status == entitlement.StatusPastDue)
+	if running && !s.CancelAtPeriodEnd && !s.Free && page.Pending == nil {
+		page.Changes = b.changes(s)
+	}
+	return page
+}
+
+// changes are the products that a subscription can be changed to.
+func (b *accountBuilder) changes(s *entitlement.Subscription) (list []pages.Change) {
+	for i := range b.offers {
+		o := &b.offers[i]
+		if o.ID == s.ProductID || !o.IsRecurring || !forSale(o) || bySeats(o) != s.Seats {
+			continue
+		}
+		c := pages.Change{Product: o.ID, Offer: offerPage(o)}
+		if len(o.Plans) > 0 {
+			c.Plan = b.soleName(b.offers, o)
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+func bySeats(o *gateway.Offer) bool {
+	return slices.ContainsFunc(o.Prices, func(p polar.Price) bool { return p.AmountType == pages.PriceSeats && !p.IsArchived })
+}
+
+// others are the plans that are open by something else than a subscription, and those
+// that were.
+func (b *accountBuilder) others(subscriptions []pages.Subscription) (list []pages.Holding) {
+	rules := b.gateway.core.Rules()
+	told := make(map[string]bool)
+	for s := range b.account.CurrentSubscriptions() {
+		if _, d, ok := b.account.CurrentByID(s.ID, rules, b.now); ok {
+			told[d.Plan] = true
+		}
+	}
+	for i, d := range entitlement.DecideEach(b.account, rules, b.now) {
+		plan := rules.Plans[i].Name
+		over := !d.Allowed && !d.Until.IsZero() && len(subscriptions) == 0 && d.Reason != entitlement.ReasonPlanRequired
+		if told[plan] || !d.Allowed && !over {
+			continue
+		}
+		list = append(list, pages.Holding{
+			Name: plan, Plan: plan, Status: d.Status, Reason: string(d.Reason), Allowed: d.Allowed, Until: d.Until,
+		})
+	}
+	return list
+}
+
+// seats are those of the purchase that the visitor looks at.
+func (b *accountBuilder) seats(r *http.Request) *pages.Seats {
+	ctx, cancel := context.WithTimeout(r.Context(), pageTime)
+	defer cancel()
+	list, err := b.gateway.core.Seats(ctx, b.identity.Customer, r.URL.Query().Get("seats"))
+	switch {
+	case errors.Is(err, gateway.ErrNoSeats), errors.Is(err, gateway.ErrNotManager), errors.Is(err, gateway.ErrNotLinked):
+		return nil
+	case err != nil:
+		return &pages.Seats{Unknown: true}
+	}
+	page := &pages.Seats{ID: list.Of.ID(), Total: list.Total, Available: list.Available}
+	page.Name, _ = b.name(list.Of.ProductID, "")
+	for i := range list.Seats.Seats {
+		if s := &list.Seats.Seats[i]; s.Status != "revoked" {
+			page.List = append(page.List, pages.Seat{ID: s.ID, Who: s.Email, Pending: s.Status == "pending"})
+		}
+	}
+	for i := range list.All {
+		if p := &list.All[i]; p.ID() != page.ID {
+			name, _ := b.name(p.ProductID, p.ID())
+			page.Others = append(page.Others, pages.Link{Name: name, URL: b.base(r) + "/account?seats=" + p.ID()})
+		}
+	}
+	return page
+}
