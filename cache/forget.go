@@ -173,10 +173,8 @@ func (f *fold) forgetCustomer(user, id string) error {
 		if err != nil || !held || c.ExternalID != "" && c.ExternalID != user {
 			return err
 		}
-		prefix := append([]byte(id), 0)
-		key, _ := f.tx.Bucket(bucketByCustomer).Cursor().Seek(prefix)
 		linked := f.tx.Bucket(bucketLinks).Get([]byte(id)) != nil
-		if !linked && !bytes.HasPrefix(key, prefix) {
+		if !linked && !isHolder(f.tx.Bucket(bucketByCustomer), id) {
 			return f.removeObject(kindCustomer, id)
 		}
 		c.ExternalID = ""

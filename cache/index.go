@@ -72,6 +72,13 @@ func indexKey(holder string, k kind, id string) []byte {
 	return append(key, id...)
 }
 
+// isHolder says whether an index has anything under the holder.
+func isHolder(index *bolt.Bucket, holder string) bool {
+	prefix := append([]byte(holder), 0)
+	key, _ := index.Cursor().Seek(prefix)
+	return bytes.HasPrefix(key, prefix)
+}
+
 // scan calls visit with each object that an index has under the holder.
 func scan(index *bolt.Bucket, holder string, visit func(k kind, id string) error) error {
 	return scanValues(index, holder, func(k kind, id string, _ []byte) error { return visit(k, id) })

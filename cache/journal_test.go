@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"testing"
 	"time"
@@ -96,7 +97,8 @@ func TestJournal(t *testing.T) {
 	}
 }
 
-// TestJournalOfEachKind: whatever is held has its source and its history.
+// TestJournalOfEachKind: whatever is held has its source and its history. That a
+// customer or member is new is not told.
 func TestJournalOfEachKind(t *testing.T) {
 	s := testStore(t)
 	f := purchase("ada", 1)
@@ -114,10 +116,39 @@ func TestJournalOfEachKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, o := range objects {
-		h := all[o].History
-		if all[o].Source != (Source{SourceWebhook, "w"}) || len(h) != 1 || !h[0].New || h[0].Kind != o.Kind || h[0].ID != o.ID {
+		if all[o].Source != (Source{SourceWebhook, "w"}) {
 			t.Error(o, all[o])
 		}
+		h := all[o].History
+		if o.Kind == "customer" || o.Kind == "member" {
+			if len(h) > 0 {
+				t.Error(o, h)
+			}
+		} else if len(h) != 1 || !h[0].New || h[0].Kind != o.Kind || h[0].ID != o.ID {
+			t.Error(o, h)
+		}
+	}
+}
+
+// TestJournalOfWhoComesLater: who a customer or member is that was not held is told if
+// it makes something theirs.
+func TestJournalOfWhoComesLater(t *testing.T) {
+	s := testStore(t)
+	person := entitlement.Member{Version: rev(2), ID: "m", CustomerID: "c-ada", ExternalID: "bob", Role: "member"}
+	apply(t, s, toldBy(subscriptionIs(entitlement.StatusActive, 1), "first", 1))
+	apply(t, s, toldBy(&Facts{Seats: []entitlement.Seat{{
+		Version: rev(1), ID: "t", SubscriptionID: "s-ada", CustomerID: "c-ada", MemberID: "m", Claimed: true, ClaimedIn: rev(1),
+	}}}, "first", 1))
+	apply(t, s, toldBy(&Facts{Names: []Name{{"c-ada", "ada"}}, Members: []entitlement.Member{person}}, "later", 2))
+	for _, o := range []Object{{"customer", "c-ada"}, {"member", "m"}} {
+		if got := s.historyOf(t, o); !reflect.DeepEqual(got, []string{"2026-05-01T12:00:02Z later/1: new "}) {
+			t.Errorf("%s: %q", o, got)
+		}
+	}
+	person.Version, person.Role = rev(3), entitlement.RoleOwner
+	apply(t, s, toldBy(&Facts{Members: []entitlement.Member{person}}, "role", 3))
+	if got := s.historyOf(t, Object{"member", "m"}); len(got) != 2 || got[0] != "2026-05-01T12:00:03Z role/1: role member>owner" {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -146,8 +177,13 @@ func TestNoJournal(t *testing.T) {
 // ones come, and not before they were read.
 func TestJournalIsTrimmed(t *testing.T) {
 	s := testStore(t)
+	sale := func(user string, n int) *Facts { // two entries
+		f := purchase(user, 1)
+		f.Orders = []entitlement.Order{{Version: rev(1), ID: "o-" + user, CustomerID: "c-" + user, SubscriptionID: "s-" + user, Status: entitlement.OrderPaid}}
+		return toldBy(f, "w", n)
+	}
 	for i := range 10 {
-		apply(t, s, toldBy(purchase(fmt.Sprint("u", i), 1), "w", i))
+		apply(t, s, sale(fmt.Sprint("u", i), i))
 	}
 	left := func() (first uint64, n int) {
 		list, err := s.Journal(0, 1000)
@@ -157,30 +193,30 @@ func TestJournalIsTrimmed(t *testing.T) {
 		return list[0].Number, len(list)
 	}
 	month := int(monthOfAudit / time.Second)
-	unread := toldBy(purchase("v", 1), "w", month+5)
+	unread := sale("v", month+5)
 	unread.Unread = 4
 	apply(t, s, unread)
 	if first, n := left(); first != 4 || n != 22-3 {
 		t.Errorf("%d entries from %d", n, first)
 	}
-	apply(t, s, toldBy(purchase("w", 1), "w", month+5)) // 5 users are old enough: 10 entries
+	apply(t, s, sale("w", month+5)) // 5 users are old enough: 10 entries
 	if first, _ := left(); first != 10 {
 		t.Errorf("they begin at %d", first)
 	}
 	for range 3 {
-		apply(t, s, toldBy(purchase("w", 1), "w", month+5)) // says nothing new, and writes nothing
+		apply(t, s, sale("w", month+5)) // says nothing new, and writes nothing
 	}
 	if first, _ := left(); first != 10 {
 		t.Errorf("they begin at %d", first)
 	}
-	apply(t, s, toldBy(purchase("x", 1), "w", month+5))
+	apply(t, s, sale("x", month+5))
 	if first, _ := left(); first != 11 {
 		t.Errorf("they begin at %d: some are not old yet", first)
 	}
 	if got := s.historyOf(t, Object{"subscription", "s-u0"}); len(got) != 0 {
 		t.Errorf("%q", got)
 	}
-	off := toldBy(purchase("y", 1), "w", month+5)
+	off := sale("y", month+5)
 	off.Audit = 0
 	apply(t, s, off)
 	if first, _ := left(); first != 15 {
@@ -196,7 +232,7 @@ func TestJournalOfAWrongClock(t *testing.T) {
 	apply(t, s, toldBy(purchase("ahead", 1), "w", 3*month))
 	apply(t, s, toldBy(purchase("old", 1), "w", 1))
 	apply(t, s, toldBy(purchase("new", 1), "w", month+2))
-	if list, err := s.Journal(0, 100); err != nil || len(list) != 2 || list[0].ID != "c-new" {
+	if list, err := s.Journal(0, 100); err != nil || len(list) != 1 || list[0].ID != "s-new" {
 		t.Errorf("%q %v", lines(list), err)
 	}
 }
@@ -205,23 +241,38 @@ func TestJournalOfAWrongClock(t *testing.T) {
 // nothing of others.
 func TestForgetTakesTheJournalAlong(t *testing.T) {
 	s := testStore(t)
-	for i, user := range []string{"ada", "bob", "ada"} {
+	for i, user := range []string{"ada", "bob", "ada", "bob"} {
 		f := purchase(user, i+1)
+		f.Customers[0].DeletedAt = at(i)
 		f.Subscriptions[0].SeatCount = i
-		f.Members = []entitlement.Member{{Version: rev(i + 1), ID: "m-" + user, CustomerID: "c-bob", ExternalID: user, Role: "member"}}
+		f.Members = []entitlement.Member{{Version: rev(i + 1), ID: "m-" + user, CustomerID: "c-bob", ExternalID: user, Role: fmt.Sprint(i)}}
 		apply(t, s, toldBy(f, "w", i+1))
+	}
+	told := func() map[string]int {
+		list, err := s.Journal(0, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := make(map[string]int)
+		for _, e := range list {
+			entries[e.ID]++
+		}
+		return entries
+	}
+	all := told()
+	for _, id := range []string{"c-ada", "s-ada", "m-ada", "c-bob", "s-bob", "m-bob"} {
+		if all[id] == 0 {
+			t.Errorf("nothing is told of %s", id)
+		}
 	}
 	if _, err := s.Forget(t.Context(), "ada"); err != nil {
 		t.Fatal(err)
 	}
-	list, err := s.Journal(0, 100)
-	if err != nil || len(list) != 3 {
-		t.Error(lines(list), err)
+	for _, id := range []string{"c-ada", "s-ada", "m-ada"} {
+		delete(all, id)
 	}
-	for _, e := range list {
-		if e.ID != "c-bob" && e.ID != "s-bob" && e.ID != "m-bob" {
-			t.Error(e)
-		}
+	if left := told(); !maps.Equal(left, all) {
+		t.Errorf("%v is left, not %v", left, all)
 	}
 }
 

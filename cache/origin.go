@@ -70,7 +70,7 @@ func keep[T any](f *fold, k kind, id string, fields func(*codec, *T), differ fun
 		return err
 	}
 	is := origin{f.source, was.entry}
-	if f.audited && (raw != nil || !f.filling) {
+	if f.audited && (raw != nil || !f.filling && f.matters(k, id)) {
 		d := diff{}
 		differ(&d, old, next)
 		if raw == nil {
@@ -86,6 +86,18 @@ func keep[T any](f *fold, k kind, id string, fields func(*codec, *T), differ fun
 		}
 	}
 	return f.put(b, []byte(id), record(is, fields, *next))
+}
+
+// matters says whether the journal tells that an object is new. Of a customer or member
+// what is held tells it, unless something was there before that is somebody's now.
+func (f *fold) matters(k kind, id string) bool {
+	switch k {
+	case kindCustomer:
+		return isHolder(f.tx.Bucket(bucketByCustomer), id)
+	case kindMember:
+		return isHolder(f.tx.Bucket(bucketByMember), id)
+	}
+	return true
 }
 
 // statusOf is the status of what has one.

@@ -33,7 +33,7 @@ func TestWhyRefused(t *testing.T) {
 
 	shown := s.tells(t, "show", u.user)
 	wants(t, shown, "CHANGED", "status active → canceled", "new active", "  webhook ")
-	if h := s.tellsJSON(t, "show", u.user)["history"].([]any); len(h) != 3 || h[0].(object)["told"].(object)["by"] != "webhook" {
+	if h := s.tellsJSON(t, "show", u.user)["history"].([]any); len(h) != 2 || h[0].(object)["told"].(object)["by"] != "webhook" {
 		t.Error(h)
 	}
 
