@@ -21,7 +21,7 @@ type Entry struct {
 	Source  Source
 	Kind    string // subscription, order, grant, refund, customer, member or seat
 	ID      string
-	New     bool   // it was not held before: there are no Changes
+	New     bool   // it was not held before; there are Changes, else
 	Status  string // of a subscription or order, after the change
 	Changes []Change
 
@@ -78,20 +78,21 @@ func entryFields(c *codec, e *Entry) {
 	c.number(&n)
 	e.Kind = kind(n).String()
 	c.string(&e.ID)
-	c.bool(&e.New)
-	c.string(&e.Status)
+	c.text(&e.Status)
 	changes := len(e.Changes)
 	c.count(&changes)
-	if c.reading && changes > 0 {
+	if c.reading {
 		if changes > len(c.buf) {
 			c.fail()
 			return
 		}
-		e.Changes = make([]Change, changes)
+		if e.New = changes == 0; !e.New {
+			e.Changes = make([]Change, changes)
+		}
 	}
 	for i := range e.Changes {
 		for _, s := range []*string{&e.Changes[i].Field, &e.Changes[i].Before, &e.Changes[i].After} {
-			c.string(s)
+			c.text(s)
 		}
 	}
 }
@@ -101,7 +102,7 @@ func entryKey(number uint64) []byte { return binary.BigEndian.AppendUint64(nil, 
 // enter writes an entry at the end of the journal, and gives its number.
 func (f *fold) enter(e *Entry) (uint64, error) {
 	b := f.tx.Bucket(bucketJournal)
-	b.FillPercent = 0.95 // nothing comes in between
+	b.FillPercent = 1 // nothing comes in between
 	number, err := b.NextSequence()
 	if err != nil {
 		return 0, err
