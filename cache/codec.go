@@ -22,7 +22,9 @@ type codec struct {
 	reading bool
 	// timeless leaves out the version.
 	timeless bool
-	err      error
+	// key is under which an object's record stands, which says its id.
+	key string
+	err error
 }
 
 func encode[T any](fields func(*codec, *T), v T) []byte {
@@ -43,13 +45,20 @@ func sameContent[T any](fields func(*codec, *T), v, w T) bool {
 
 func decode[T any](fields func(*codec, *T), b []byte) (T, error) {
 	var v T
-	_, rest, err := cutOrigin(b)
-	if err != nil {
-		return v, err
-	}
-	c := codec{buf: rest, reading: true}
+	c := codec{buf: b, reading: true}
 	fields(&c, &v)
 	return v, c.err
+}
+
+// id keeps an object's own id, which is empty where the key says it.
+func (c *codec) id(s *string) {
+	if !c.reading && *s == c.key {
+		c.buf = append(c.buf, 0)
+		return
+	}
+	if c.string(s); c.reading && *s == "" {
+		*s = c.key
+	}
 }
 
 // string keeps a UUID in 16 bytes instead of 36, as Polar's ids are: behind a
@@ -185,15 +194,16 @@ func (c *codec) version(v *entitlement.Version) {
 
 func customerFields(c *codec, v *entitlement.Customer) {
 	c.version(&v.Version)
-	c.string(&v.ID)
+	c.id(&v.ID)
 	c.string(&v.ExternalID)
 	c.time(&v.DeletedAt)
 }
 
 func subscriptionFields(c *codec, v *entitlement.Subscription) {
 	c.version(&v.Version)
+	c.id(&v.ID)
 	for _, s := range []*string{
-		&v.ID, &v.CustomerID, &v.ProductID, &v.CheckoutID,
+		&v.CustomerID, &v.ProductID, &v.CheckoutID,
 		(*string)(&v.Status), &v.MetadataUser, &v.PendingProductID,
 	} {
 		c.string(s)
@@ -214,8 +224,9 @@ func subscriptionFields(c *codec, v *entitlement.Subscription) {
 
 func orderFields(c *codec, v *entitlement.Order) {
 	c.version(&v.Version)
+	c.id(&v.ID)
 	for _, s := range []*string{
-		&v.ID, &v.CustomerID, &v.ProductID, &v.SubscriptionID, &v.CheckoutID,
+		&v.CustomerID, &v.ProductID, &v.SubscriptionID, &v.CheckoutID,
 		(*string)(&v.Status), &v.MetadataUser,
 	} {
 		c.string(s)
@@ -225,7 +236,8 @@ func orderFields(c *codec, v *entitlement.Order) {
 
 func grantFields(c *codec, v *entitlement.Grant) {
 	c.version(&v.Version)
-	for _, s := range []*string{&v.ID, &v.CustomerID, &v.BenefitID, &v.SubscriptionID, &v.OrderID} {
+	c.id(&v.ID)
+	for _, s := range []*string{&v.CustomerID, &v.BenefitID, &v.SubscriptionID, &v.OrderID} {
 		c.string(s)
 	}
 	for _, b := range []*bool{&v.ForMember, &v.Granted, &v.Revoked} {
@@ -237,7 +249,8 @@ func grantFields(c *codec, v *entitlement.Grant) {
 
 func refundFields(c *codec, v *entitlement.Refund) {
 	c.version(&v.Version)
-	for _, s := range []*string{&v.ID, &v.CustomerID, &v.OrderID, &v.SubscriptionID} {
+	c.id(&v.ID)
+	for _, s := range []*string{&v.CustomerID, &v.OrderID, &v.SubscriptionID} {
 		c.string(s)
 	}
 	for _, b := range []*bool{&v.Succeeded, &v.RevokeBenefits, &v.Disputed, &v.DisputeLost} {

@@ -122,7 +122,7 @@ func get[T any](tx *bolt.Tx, bucket []byte, id string, fields func(*codec, *T)) 
 	if raw == nil {
 		return v, false, nil
 	}
-	v, err = decode(fields, raw)
+	v, err = readRecord(id, fields, raw)
 	return v, err == nil, err
 }
 

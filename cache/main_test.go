@@ -270,7 +270,7 @@ type mirror struct {
 func readAll[T any](tx *bolt.Tx, bucket string, fields func(*codec, *T)) map[string]T {
 	out := make(map[string]T)
 	_ = tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
-		out[string(k)] = must(decode(fields, v))
+		out[string(k)] = must(readRecord(string(k), fields, v))
 		return nil
 	})
 	return out

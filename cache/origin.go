@@ -41,12 +41,23 @@ func originFields(c *codec, o *origin) {
 	c.number(&o.entry)
 }
 
-// record is an object as it is written, with its origin.
-func record[T any](o origin, fields func(*codec, *T), v T) []byte {
-	c := codec{buf: append(make([]byte, 0, 320), originFollows...)}
+// record is an object as it is written under its id, with its origin.
+func record[T any](o origin, id string, fields func(*codec, *T), v T) []byte {
+	c := codec{buf: append(make([]byte, 0, 320), originFollows...), key: id}
 	originFields(&c, &o)
 	fields(&c, &v)
 	return c.buf
+}
+
+// readRecord reads an object that was written under its id, with an origin or without.
+func readRecord[T any](id string, fields func(*codec, *T), raw []byte) (v T, err error) {
+	_, rest, err := cutOrigin(raw)
+	if err != nil {
+		return v, err
+	}
+	c := codec{buf: rest, reading: true, key: id}
+	fields(&c, &v)
+	return v, c.err
 }
 
 // cutOrigin takes the origin off a record that has one.
@@ -85,7 +96,7 @@ func keep[T any](f *fold, k kind, id string, fields func(*codec, *T), differ fun
 			}
 		}
 	}
-	return f.put(b, []byte(id), record(is, fields, *next))
+	return f.put(b, []byte(id), record(is, id, fields, *next))
 }
 
 // matters says whether the journal tells that an object is new. Of a customer or member
@@ -117,7 +128,7 @@ func rewrite[T any](f *fold, k kind, id string, fields func(*codec, *T), v T) er
 	if err != nil {
 		return err
 	}
-	return f.put(f.tx.Bucket(bucketOf(k)), []byte(id), record(o, fields, v))
+	return f.put(f.tx.Bucket(bucketOf(k)), []byte(id), record(o, id, fields, v))
 }
 
 // bucketOf is where the objects of a kind are, by id.

@@ -29,7 +29,8 @@ var (
 
 // schema is the version of the file's layout. A file of an older one gets this
 // when it is claimed: what stands in it is read as ever. Since the second there
-// are UUIDs in 16 bytes, since the third records say where they come from.
+// are UUIDs in 16 bytes, since the third records say where they come from, and
+// leave their id to the key.
 const schema = 3
 
 // lockTimeout is how long a new process waits for an old one to let go.

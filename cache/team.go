@@ -25,7 +25,8 @@ const (
 
 func memberFields(c *codec, v *entitlement.Member) {
 	c.version(&v.Version)
-	for _, s := range []*string{&v.ID, &v.CustomerID, &v.ExternalID, &v.Role} {
+	c.id(&v.ID)
+	for _, s := range []*string{&v.CustomerID, &v.ExternalID, &v.Role} {
 		c.string(s)
 	}
 	c.bool(&v.Deleted)
@@ -33,7 +34,8 @@ func memberFields(c *codec, v *entitlement.Member) {
 
 func seatFields(c *codec, v *entitlement.Seat) {
 	c.version(&v.Version)
-	for _, s := range []*string{&v.ID, &v.SubscriptionID, &v.OrderID, &v.CustomerID, &v.MemberID} {
+	c.id(&v.ID)
+	for _, s := range []*string{&v.SubscriptionID, &v.OrderID, &v.CustomerID, &v.MemberID} {
 		c.string(s)
 	}
 	c.bool(&v.Claimed)

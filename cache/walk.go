@@ -98,7 +98,7 @@ func readChunk[T any](b *bolt.Bucket, after []byte, fields func(*codec, *T)) (it
 		if last != nil && bytes.Compare(key, last) <= 0 {
 			return nil, nil, fmt.Errorf("%w: a bucket is out of order", ErrCorrupt) // or it would never end
 		}
-		v, err := decode(fields, raw)
+		v, err := readRecord(string(key), fields, raw)
 		if err != nil {
 			return nil, nil, err
 		}
