@@ -56,6 +56,11 @@ func TestSaleToAnother(t *testing.T) {
 	if len(first) < 3 || len(first) != len(second) || one.ID == other.ID {
 		t.Fatalf("%d and %d ids, %s and %s", len(first), len(second), one.ID, other.ID)
 	}
+	for _, w := range []string{one.ID, other.ID} { // Polar's are of that length, and stand in the file
+		if uuid.FindString(w) != w {
+			t.Errorf("the webhook's id is %s", w)
+		}
+	}
 	for i := range first {
 		if same := first[i] == second[i]; same != (first[i] == box.SampleOrganization) {
 			t.Errorf("%s and %s", first[i], second[i])

@@ -85,7 +85,7 @@ func (s *sale) to(i int) box.Webhook {
 	const odd = 2654435761 // so that each i gives another number
 	user, id := userID(i), fmt.Sprintf("%08x", uint32(i)*odd)
 	w := s.webhook
-	w.ID = fmt.Sprintf("%s-%d", w.ID, i)
+	w.ID = id + w.ID[len(id):]
 	var b strings.Builder
 	b.Grow(len(w.Body) + 64)
 	for n, part := range s.parts {
