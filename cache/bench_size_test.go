@@ -13,8 +13,8 @@ import (
 )
 
 // BenchmarkSize is how many bytes of the file each user takes, and which buckets have
-// them, if all is told by webhooks, 64 in a commit: by one each, as bench -scale tells
-// it, by the seven of a purchase, and by one without a journal.
+// them, if 64 changes at a time are committed: of webhooks, one for each user as bench
+// -scale tells it, the seven of a purchase, or one with audit off; or of a first sync.
 func BenchmarkSize(b *testing.B) {
 	for name, c := range map[string]struct {
 		told  func(i int) []*Facts
@@ -23,6 +23,7 @@ func BenchmarkSize(b *testing.B) {
 		"one":      {toldOnce, monthOfAudit},
 		"purchase": {toldPurchase, monthOfAudit},
 		"off":      {toldOnce, 0},
+		"sync":     {toldBySync, monthOfAudit},
 	} {
 		b.Run(name, func(b *testing.B) {
 			users := envInt(b, "CACHE_USERS", 5000)
@@ -33,8 +34,10 @@ func BenchmarkSize(b *testing.B) {
 				var some []*change
 				for i := range users {
 					for n, f := range c.told(i) {
-						f.Organization, f.Source = testOwner.Organization, Source{SourceWebhook, benchID(fmt.Sprint("webhook", n, "-"), i)}
-						f.At, f.Audit = time.Now(), c.audit
+						f.Organization, f.At, f.Audit = testOwner.Organization, time.Now(), c.audit
+						if !f.Filling {
+							f.Source = Source{SourceWebhook, benchID(fmt.Sprint("webhook", n, "-"), i)}
+						}
 						some = append(some, &change{facts: f})
 					}
 					if len(some) < 64 && i < users-1 {
@@ -77,6 +80,13 @@ func reportSize(b *testing.B, s *Store, users int) {
 func toldOnce(i int) []*Facts {
 	f := benchPurchase(i, testOrigin)
 	return []*Facts{{Names: []Name{{f.Customers[0].ID, f.Customers[0].ExternalID}}, Subscriptions: f.Subscriptions}}
+}
+
+// toldBySync is the same as a first sync reads it.
+func toldBySync(i int) []*Facts {
+	f := benchPurchase(i, testOrigin)
+	f.Source, f.Sweep, f.Filling = Source{Kind: SourceSync}, true, true
+	return []*Facts{f}
 }
 
 // toldPurchase is what Polar tells of a first purchase.

@@ -21,7 +21,7 @@ type Entry struct {
 	Source  Source
 	Kind    string // subscription, order, grant, refund, customer, member or seat
 	ID      string
-	New     bool   // it was not held before; there are Changes, else
+	New     bool   // it was not held before: then alone there are no Changes
 	Status  string // of a subscription or order, after the change
 	Changes []Change
 
