@@ -154,7 +154,7 @@ func checkTexts(tongue string, own map[string]string) error {
 		ours, ok := ourText(key)
 		switch {
 		case !ok && !strings.HasPrefix(key, planKey):
-			return fmt.Errorf("%w: %s: there is no text %q: docs/pages.md lists them", ErrTexts, tongue, key)
+			return fmt.Errorf("%w: %s: there is no text %q: pages/texts/en.json of this project has them all", ErrTexts, tongue, key)
 		case utf8.RuneCountInString(text) > maxText:
 			return fmt.Errorf("%w: %s: %s has more than %d characters", ErrTexts, tongue, key, maxText)
 		case strings.TrimSpace(text) == "":
