@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -161,7 +162,8 @@ func (b *accountBuilder) subscription(s *entitlement.Subscription) pages.Subscri
 	if !s.PendingAt.IsZero() {
 		page.Pending = &pages.Pending{Seats: s.PendingSeats, At: s.PendingAt}
 		if s.PendingProductID != "" {
-			page.Pending.Name, _ = b.name(s.PendingProductID, s.PendingProductID)
+			page.Pending.Other = true
+			page.Pending.Name, _ = b.name(s.PendingProductID, "")
 		}
 	}
 	if !b.may || s.CustomerID != b.own {
@@ -173,7 +175,7 @@ func (b *accountBuilder) subscription(s *entitlement.Subscription) pages.Subscri
 		page.Trouble = &pages.Link{Label: portalLabel(string(s.Status)), URL: b.portal}
 	}
 	page.CanKeep = s.CancelAtPeriodEnd && (running || s.Status == entitlement.StatusPastDue)
-	page.CanCancel = !s.CancelAtPeriodEnd && (running || s.Status == entitlement.StatusPastDue)
+	page.CanCancel = !s.CancelAtPeriodEnd && running // what becomes of a payment that is due, Polar's portal tells
 	if running && !s.CancelAtPeriodEnd && !s.Free && page.Pending == nil {
 		page.Changes = b.changes(s)
 	}
@@ -217,10 +219,24 @@ func (b *accountBuilder) others(subscriptions []pages.Subscription) (list []page
 			continue
 		}
 		list = append(list, pages.Holding{
-			Name: plan, Plan: plan, Status: d.Status, Reason: string(d.Reason), Allowed: d.Allowed, Until: d.Until,
+			Name: b.planName(&rules.Plans[i]), Plan: plan, Status: d.Status, Reason: string(d.Reason), Allowed: d.Allowed, Until: d.Until,
 		})
 	}
 	return list
+}
+
+// planName is what a plan is called that sells one thing, or its own name.
+func (b *accountBuilder) planName(p *entitlement.Plan) string {
+	name := ""
+	for _, product := range p.Products {
+		if o := b.offer(product); o != nil {
+			if name != "" {
+				return p.Name
+			}
+			name = o.Name
+		}
+	}
+	return orDefault(name, p.Name)
 }
 
 // seats are those of the purchase that the visitor looks at.
@@ -243,8 +259,8 @@ func (b *accountBuilder) seats(r *http.Request) *pages.Seats {
 	}
 	for i := range list.All {
 		if p := &list.All[i]; p.ID() != page.ID {
-			name, _ := b.name(p.ProductID, p.ID())
-			page.Others = append(page.Others, pages.Link{Name: name, URL: b.base(r) + "/account?seats=" + p.ID()})
+			name, _ := b.name(p.ProductID, "")
+			page.Others = append(page.Others, pages.Link{Name: name, URL: b.base(r) + "/account?seats=" + url.QueryEscape(p.ID()) + "#seats"})
 		}
 	}
 	return page

@@ -138,7 +138,7 @@ func accounts() []exhibit {
 	done.Done = "cancel"
 	grace := pages.Holding{Name: "Pro", Status: "past_due", Reason: "past_due_grace", Allowed: true, Until: days(5)}
 	due := with(grace, func(s *pages.Subscription) {
-		s.Trouble, s.CanCancel = &pages.Link{Label: "payment", URL: "/portal"}, true
+		s.Trouble = &pages.Link{Label: "payment", URL: "/portal"}
 	})
 	trial := pages.Holding{Name: "Pro", Status: "trialing", Reason: "trialing", Allowed: true, Until: now.Add(30 * time.Hour)}
 	team := with(pages.Holding{Name: "Team", Status: "active", Reason: "no_subscription"}, func(s *pages.Subscription) {

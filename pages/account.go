@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"cmp"
 	"html/template"
 	"time"
 )
@@ -55,7 +56,8 @@ type Subscription struct {
 
 // Pending is a change that is only scheduled.
 type Pending struct {
-	Name  string // of the product; empty: it stays
+	Other bool   // it is another product
+	Name  string // of that, if it is known
 	Seats int    // zero: they stay
 	At    time.Time
 }
@@ -87,7 +89,7 @@ func (s *Seats) Used() int { return max(s.Total-s.Available, 0) }
 
 // HoldingName is what a plan is called.
 func (s *scene) HoldingName(h *Holding) string {
-	return s.Title(&Offer{Name: h.Name, Plan: h.Plan})
+	return cmp.Or(s.Title(&Offer{Name: h.Name, Plan: h.Plan}), s.say["account.subscription"])
 }
 
 // Badge is the key of the one word about it, and how good that is: good, soon or
@@ -158,10 +160,10 @@ func (s *scene) Story(sub *Subscription) template.HTML {
 
 // PendingText is what is scheduled.
 func (s *scene) PendingText(p *Pending) template.HTML {
-	if p.Name == "" {
+	if !p.Other {
 		return s.Say("account.pending_seats", "seats", s.Count("seats", p.Seats), "date", s.Date(p.At))
 	}
-	return s.Say("account.pending", "name", s.named(p.Name), "date", s.Date(p.At))
+	return s.Say("account.pending", "name", s.named(cmp.Or(p.Name, s.say["account.other"])), "date", s.Date(p.At))
 }
 
 // CancelText is what canceling means.

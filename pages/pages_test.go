@@ -367,7 +367,8 @@ func TestStories(t *testing.T) {
 		"renewal":   {Subscription{Holding: Holding{Status: "active", Reason: "renewal_grace", Allowed: true, Until: later}}, []string{"being confirmed"}},
 		"seats":     {Subscription{Holding: Holding{Status: "active", Reason: "no_subscription"}, ForSeats: true, PeriodEnd: later}, []string{"Its seats open for whoever has one", "Active"}},
 		"elsewhere": {Subscription{Holding: Holding{Status: "active", Reason: "plan_required", Name: "Other"}, PeriodEnd: later}, []string{"Renews on", "Other"}},
-		"pending":   {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, Pending: &Pending{Name: "Team", At: later}}, []string{"Changes to <bdi>Team</bdi> on"}},
+		"pending":   {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, Pending: &Pending{Other: true, Name: "Team", At: later}}, []string{"Changes to <bdi>Team</bdi> on"}},
+		"unnamed":   {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, Pending: &Pending{Other: true, At: later}}, []string{"Changes to <bdi>another plan</bdi> on", "<bdi>Subscription</bdi>"}},
 		"fewer":     {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, Pending: &Pending{Seats: 1, At: later}}, []string{"Changes to 1 seat on"}},
 	} {
 		body := write(t, Brand{}, "en", &Account{Post: "/account", Manages: true, Subscriptions: []Subscription{test.sub}}).Body.String()
@@ -429,4 +430,28 @@ func FuzzPages(f *testing.F) {
 			}
 		}
 	})
+}
+
+func BenchmarkPages(b *testing.B) {
+	s, err := New(Brand{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	offer := Offer{Name: "Pro", Every: Interval{"month", 1}, Prices: []Price{{Kind: PriceFixed, Currency: "usd", Amount: 1000}}, Next: &Link{Label: "buy", Name: "Pro", URL: "/checkout"}}
+	for name, p := range map[string]Page{
+		"refusal": &Refusal{Code: "canceled", Until: now.AddDate(0, 0, -3), Next: &Link{Label: "checkout", URL: "/checkout"}, Offers: []Offer{offer}, RequestID: "1"},
+		"pricing": &Pricing{Offers: []Offer{offer, offer, offer}},
+		"account": &Account{Post: "/account", Subscriptions: []Subscription{{ID: "1", Holding: Holding{Name: "Pro", Reason: "active", Allowed: true, Until: now.AddDate(0, 0, 3)}}}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			r := httptest.NewRequest(http.MethodGet, "http://shop.example/pro/", nil)
+			r.Header.Set("Accept-Language", "de-DE,de;q=0.9,en-US;q=0.8,en;q=0.7")
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := s.Write(httptest.NewRecorder(), r, http.StatusPaymentRequired, now, p); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
