@@ -98,18 +98,26 @@ func (g *Gate) elsewhere(v *visit, p *problem) string {
 	return v.gateway.upgradeURL
 }
 
+// againCookie says that a browser was just asked to load the account page once more.
+const againCookie = "polar_again"
+
 // asksAgain says whether a browser that came without a token may have one after all:
-// from another site's link, cookies with SameSite=Strict do not come along. If it asks
-// once more, from a page of ours, they do.
+// from another site's link, such as that of Polar's portal, cookies with SameSite=Strict
+// do not come along. If it asks once more, from a page of ours, they do. That is for our
+// own page alone: an app has such cookies so that they do not come along.
 func (v *visit) asksAgain(r *http.Request, p *problem) bool {
-	return p.Code == codeTokenMissing && isNavigation(r) && r.Header.Get("Sec-Fetch-Site") == "cross-site" &&
+	_, err := r.Cookie(againCookie)
+	return err != nil && p.Code == codeTokenMissing && isNavigation(r) && r.Header.Get("Sec-Fetch-Site") == "cross-site" &&
 		strings.Contains(v.gateway.vary, "Cookie")
 }
 
 // again lets a browser ask once more.
 func (p *problem) again(w http.ResponseWriter, r *http.Request, v *visit) error {
 	p.head(w.Header())
-	return v.show(w, r, p.Status, &pages.Again{To: originalURL(r)})
+	http.SetCookie(w, &http.Cookie{
+		Name: againCookie, Value: "1", Path: v.routes, MaxAge: loopTime, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: isSecure(r),
+	})
+	return v.show(w, r, p.Status, new(pages.Again))
 }
 
 const (
@@ -135,12 +143,13 @@ func (v *visit) sendAway(w http.ResponseWriter, r *http.Request, p *problem, add
 		}
 		return false
 	}
-	h := w.Header()
-	h.Set("Cache-Control", "private, no-store")
-	http.SetCookie(w, &http.Cookie{
-		Name: loopCookie, Value: strconv.Itoa(redirects(r) + 1), Path: "/", MaxAge: loopTime,
-		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: strings.HasPrefix(originOf(r), "https:"),
-	})
+	w.Header().Set("Cache-Control", "private, no-store")
+	if isVisit(r) { // what is fetched ahead goes round in no circle
+		http.SetCookie(w, &http.Cookie{
+			Name: loopCookie, Value: strconv.Itoa(redirects(r) + 1), Path: "/", MaxAge: loopTime,
+			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: isSecure(r),
+		})
+	}
 	http.Redirect(w, r, target, http.StatusSeeOther)
 	return true
 }
@@ -161,7 +170,10 @@ func redirects(r *http.Request) int {
 	return n
 }
 
-// isHere says whether an address is the page that is asked for.
+func isSecure(r *http.Request) bool { return strings.HasPrefix(originOf(r), "https:") }
+
+// isHere says whether an address is the page that is asked for, with whatever more in
+// its query.
 func isHere(r *http.Request, address string) bool {
 	to, err := url.Parse(address)
 	if err != nil {
@@ -173,6 +185,12 @@ func isHere(r *http.Request, address string) bool {
 	}
 	if to.Host != "" && plainOrigin(to) != plainOrigin(here) {
 		return false
+	}
+	asked := here.Query()
+	for name := range to.Query() {
+		if !asked.Has(name) {
+			return false
+		}
 	}
 	return path.Clean("/"+to.Path) == path.Clean("/"+here.Path)
 }

@@ -93,6 +93,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (answered bool, err error) {
 	s := stateOf(r)
 	v := s.visitOf(h.gateway, r)
+	if v.routes == "" {
+		v.routes = h.path
+	}
 	if s.site == nil {
 		s.site, s.siteHandler = v, h
 	}

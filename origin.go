@@ -127,7 +127,8 @@ func originalURL(r *http.Request) string {
 	if !ok {
 		original = *r
 	}
-	return originOf(r) + original.URL.RequestURI()
+	// Browsers leave a backslash in a query as it is, and take one elsewhere for a slash.
+	return originOf(r) + strings.ReplaceAll(original.URL.RequestURI(), `\`, "%5C")
 }
 
 // returnAddress is where a visitor may be sent: an absolute address on this

@@ -19,7 +19,7 @@ type Page struct {
 	// Name of the site. Default: the host that the visitor asked.
 	Name string `json:"name,omitempty"`
 
-	// Logo is the path of an SVG, PNG, JPEG, GIF or WebP file of at most 12 KiB: it
+	// Logo is the path of an SVG, PNG, JPEG, GIF or WebP file of at most 6 KiB: it
 	// stands in each page, as pages load nothing.
 	Logo string `json:"logo,omitempty"`
 
@@ -78,19 +78,22 @@ func (v *visit) refusalPage(r *http.Request, p *problem) *pages.Refusal {
 	for _, f := range p.Fields {
 		page.Fields = append(page.Fields, pages.Field{Name: f.Field, Message: f.Message})
 	}
-	if p.NextStep == entitlement.StepCheckout && p.CheckoutURL != "" {
-		page.Offers = v.offersOf(p.Plans)
+	switch entitlement.Reason(p.Code) {
+	case entitlement.ReasonPastDue, entitlement.ReasonUnpaid, entitlement.ReasonPaused:
+		page.Elsewhere = page.Next == nil // nor has this site a way to it
+	}
+	if p.offered != "" {
+		page.Offers = v.offersOf(p.offered)
 		if len(page.Offers) == 1 && page.Next != nil && page.Next.Label == "checkout" {
 			page.Next.Label, page.Next.Name = "buy", page.Offers[0].Name
-			page.Next.Plan = page.Offers[0].Plan
 		}
 	}
-	if base := v.served(r); base != "" && v.gateway.core.CanAsk() && p.Status < http.StatusInternalServerError {
+	if v.routes != "" && v.gateway.core.CanAsk() && p.Status < http.StatusInternalServerError {
 		if known := v.identified && v.anonymous == nil; known && v.account != nil && v.account.Known() {
-			page.Others = append(page.Others, pages.Link{Label: "account", URL: base + "/account"})
+			page.Others = append(page.Others, pages.Link{Label: "account", URL: v.routes + "/account"})
 		}
 		if v.mayBuy() {
-			page.Others = append(page.Others, pages.Link{Label: "plans", URL: withReturn(base+"/pricing", v.wayBack(r))})
+			page.Others = append(page.Others, pages.Link{Label: "plans", URL: withReturn(v.routes+"/pricing", v.wayBack(r))})
 		}
 	}
 	return page
@@ -102,18 +105,19 @@ func (v *visit) mayBuy() bool { return v.anonymous != nil || !v.identified || v.
 // wayBack is the address that a visitor comes back to after they have bought, or
 // empty: our own routes are no place to come back to.
 func (v *visit) wayBack(r *http.Request) string {
-	if !isNavigation(r) || strings.HasPrefix(r.URL.Path, v.state.siteHandler.path+"/") {
+	if !isNavigation(r) || v.routes != "" && strings.HasPrefix(r.URL.Path, v.routes+"/") {
 		return ""
 	}
 	return originalURL(r)
 }
 
-// served is the address of the routes, or empty where this site does not serve them.
-func (v *visit) served(r *http.Request) string {
-	if site := v.state.site; site == nil || site.gateway != v.gateway {
-		return ""
+// here is an address of this site without its scheme and host: behind a proxy that
+// nobody trusts we know neither for certain, and a browser does.
+func here(r *http.Request, address string) string {
+	if path, ok := strings.CutPrefix(address, originOf(r)); ok && strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
+		return path
 	}
-	return v.base(r)
+	return address
 }
 
 // nextLink is the way on from a problem.
@@ -125,26 +129,35 @@ func (v *visit) nextLink(r *http.Request, p *problem) *pages.Link {
 		}
 	case entitlement.StepWait:
 		if isNavigation(r) {
-			return &pages.Link{Label: "retry", URL: originalURL(r)}
+			return &pages.Link{Label: "retry"} // this page itself
 		}
 	case entitlement.StepCheckout:
 		switch {
 		case p.CheckoutURL == "":
 		case entitlement.Obstacle(p.Code).Warning():
-			return &pages.Link{Label: "anyway", URL: p.CheckoutURL}
+			return &pages.Link{Label: "anyway", URL: here(r, p.CheckoutURL)}
 		default:
-			return &pages.Link{Label: "checkout", URL: p.CheckoutURL}
+			return &pages.Link{Label: "checkout", URL: here(r, p.CheckoutURL)}
 		}
 	case entitlement.StepPortal:
 		if p.PortalURL != "" {
-			return &pages.Link{Label: portalLabel(p.Code), URL: p.PortalURL}
+			return &pages.Link{Label: portalLabel(p.Code), URL: here(r, p.PortalURL)}
 		}
 	case entitlement.StepChange:
-		if base := v.served(r); base != "" {
-			return &pages.Link{Label: "change", URL: base + "/account#change"}
+		if p.changes {
+			return v.changeLink(v.wayBack(r))
 		}
 	}
 	return nil
+}
+
+// changeLink leads to where a plan is changed, and back.
+func (v *visit) changeLink(back string) *pages.Link {
+	address := v.routes + "/account?change=1"
+	if back != "" {
+		address += "&return_to=" + url.QueryEscape(back)
+	}
+	return &pages.Link{Label: "change", URL: address + "#change"}
 }
 
 // portalLabel is what somebody goes to the portal for.
@@ -171,11 +184,11 @@ func (v *visit) lastChance(p *problem) (t time.Time) {
 	return t
 }
 
-// offersOf are what the catalog, as it was last read, has for some plans. Nobody
-// waits for Polar to be refused.
-func (v *visit) offersOf(plans []string) (list []pages.Offer) {
+// offersOf are what the catalog, as it was last read, has for a plan. Nobody waits
+// for Polar to be refused.
+func (v *visit) offersOf(plan string) (list []pages.Offer) {
 	for _, o := range v.gateway.core.Shelf() {
-		if forSale(&o) && slices.ContainsFunc(o.Plans, func(plan string) bool { return len(plans) == 0 || slices.Contains(plans, plan) }) {
+		if forSale(&o) && slices.Contains(o.Plans, plan) {
 			list = append(list, offerPage(&o))
 		}
 	}

@@ -106,6 +106,9 @@ type problem struct {
 	retry time.Duration // Retry-After
 	ended time.Time     // Until, for the page
 	text  string        // what the page says, if not what it says of the code
+
+	offered string // the plan that CheckoutURL sells
+	changes bool   // the account page may have what to change to
 }
 
 type fieldView struct {
@@ -220,10 +223,6 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, v *visit, p *probl
 	addVary(w.Header(), "Accept, Sec-Fetch-Mode")
 	if !isNavigation(r) {
 		return p.write(w, r)
-	}
-	addVary(w.Header(), "Sec-Fetch-Site")
-	if v.asksAgain(r, p) {
-		return p.again(w, r, v)
 	}
 	if address := g.elsewhere(v, p); address != "" && v.sendAway(w, r, p, address) {
 		return nil

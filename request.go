@@ -52,6 +52,8 @@ type visit struct {
 	now     time.Time     // by Polar's clock, by which periods end
 	ahead   time.Duration // of this machine's clock, by which tokens expire
 
+	routes string // the path at which this site serves the gateway's routes; empty: it does not
+
 	identity  *identity.Identity // shared: nobody changes it
 	anonymous error              // why there is no identity
 

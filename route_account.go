@@ -17,47 +17,79 @@ import (
 // pageTime is how long a page waits for what it can do without.
 const pageTime = 3 * time.Second
 
-// accountForms are what the forms of the page do, by the name of their button.
-var accountForms = map[string]func(context.Context, *Gateway, *visit, *http.Request) error{
-	"cancel":     change(func(*http.Request) gateway.Change { return gateway.Change{Cancel: new(true)} }),
-	"keep":       change(func(*http.Request) gateway.Change { return gateway.Change{Cancel: new(false)} }),
-	"unschedule": change(func(*http.Request) gateway.Change { return gateway.Change{ClearPending: true} }),
-	"change": change(func(r *http.Request) gateway.Change {
+// accountForm does what a form of the page says. later says that it is only scheduled.
+type accountForm func(ctx context.Context, g *Gateway, v *visit, r *http.Request) (later bool, err error)
+
+// doneLater is what was done when a change is only scheduled.
+const doneLater = "scheduled"
+
+// accountForms are the forms, by the name of their button.
+var accountForms = map[string]accountForm{
+	"cancel":     changing(func(*http.Request) gateway.Change { return gateway.Change{Cancel: new(true)} }),
+	"keep":       changing(func(*http.Request) gateway.Change { return gateway.Change{Cancel: new(false)} }),
+	"unschedule": changing(func(*http.Request) gateway.Change { return gateway.Change{ClearPending: true} }),
+	"change": changing(func(r *http.Request) gateway.Change {
 		return gateway.Change{ProductID: r.PostForm.Get("product")}
 	}),
-	"invite": func(ctx context.Context, g *Gateway, v *visit, r *http.Request) error {
+	"invite": func(ctx context.Context, g *Gateway, v *visit, r *http.Request) (bool, error) {
 		_, err := g.core.InviteToSeat(ctx, v.visitor(r), r.PostForm.Get("email"), r.PostForm.Get("id"))
-		return err
+		return false, err
 	},
-	"revoke": func(ctx context.Context, g *Gateway, v *visit, r *http.Request) error {
+	"revoke": func(ctx context.Context, g *Gateway, v *visit, r *http.Request) (bool, error) {
 		_, err := g.core.RevokeSeat(ctx, v.identity.Customer, r.PostForm.Get("seat"))
-		return err
+		return false, err
 	},
-	"resend": func(ctx context.Context, g *Gateway, v *visit, r *http.Request) error {
+	"resend": func(ctx context.Context, g *Gateway, v *visit, r *http.Request) (bool, error) {
 		_, err := g.core.ResendInvitation(ctx, v.identity.Customer, r.PostForm.Get("seat"))
-		return err
+		return false, err
 	},
 }
 
-func change(read func(*http.Request) gateway.Change) func(context.Context, *Gateway, *visit, *http.Request) error {
-	return func(ctx context.Context, g *Gateway, v *visit, r *http.Request) error {
+func changing(read func(*http.Request) gateway.Change) accountForm {
+	return func(ctx context.Context, g *Gateway, v *visit, r *http.Request) (later bool, err error) {
 		c := read(r)
 		c.Subscription = r.PostForm.Get("id")
-		_, _, err := g.core.ChangeSubscription(ctx, v.identity.Customer, c)
-		return err
+		account, id, err := g.core.ChangeSubscription(ctx, v.identity.Customer, c)
+		if err != nil {
+			return false, err
+		}
+		s, _, ok := account.CurrentByID(id, g.core.Rules(), g.core.Now())
+		return ok && c.ProductID != "" && !s.PendingAt.IsZero(), nil
 	}
 }
+
+// doneCookie says, to the page that is loaded next, what a form has done.
+const doneCookie = "polar_done"
 
 // serveAccount shows a user what they have, or does what a form of that page says.
 func (g *Gateway) serveAccount(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if r.Method == http.MethodPost {
 		return g.submitAccount(w, r, v)
 	}
-	page := v.accountPage(r)
-	if done := r.URL.Query().Get("done"); accountForms[done] != nil {
-		page.Done = done
+	back, ok := g.returnAddress(r, r.URL.Query().Get("return_to"))
+	if !ok {
+		return badReturn("return_to").page(w, r, v)
+	}
+	page := v.accountPage(r, back)
+	if done, err := r.Cookie(doneCookie); err == nil {
+		v.setDone(w, r, "")
+		if accountForms[done.Value] != nil || done.Value == doneLater {
+			page.Done = done.Value
+		}
 	}
 	return v.show(w, r, http.StatusOK, page)
+}
+
+// setDone leaves word for the next page, or takes it away.
+func (v *visit) setDone(w http.ResponseWriter, r *http.Request, done string) {
+	c := &http.Cookie{
+		Name: doneCookie, Value: done, Path: v.routes + "/account", MaxAge: 30,
+		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: isSecure(r),
+	}
+	if done == "" {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
 }
 
 // submitAccount does what a form says. The browser is then sent back to the page, so
@@ -75,24 +107,33 @@ func (g *Gateway) submitAccount(w http.ResponseWriter, r *http.Request, v *visit
 	if !ok {
 		return newProblem(http.StatusBadRequest, codeBadBody).page(w, r, v)
 	}
+	back, ok := g.returnAddress(r, r.PostForm.Get("return_to"))
+	if !ok {
+		return badReturn("return_to").page(w, r, v)
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTime)
 	defer cancel()
-	if err := do(ctx, g, v, r); err != nil {
+	later, err := do(ctx, g, v, r)
+	if err != nil {
 		p := g.providerProblem(r, v, err)
 		p.cache = noStore
 		p.head(w.Header())
-		page := v.accountPage(r)
+		page := v.accountPage(r, back)
 		page.Problem = v.refusalPage(r, p)
 		return v.show(w, r, p.Status, page)
 	}
-	return redirect(w, r, v.base(r)+"/account?done="+what)
+	if later {
+		what = doneLater
+	}
+	v.setDone(w, r, what)
+	return redirect(w, r, withReturn(v.routes+"/account", back))
 }
 
 // accountPage is what a user has.
-func (v *visit) accountPage(r *http.Request) *pages.Account {
-	core, base := v.gateway.core, v.base(r)
+func (v *visit) accountPage(r *http.Request, back string) *pages.Account {
+	core, base := v.gateway.core, v.routes
 	b := accountBuilder{visit: v, own: v.account.OwnCustomer(), portal: withReturn(base+"/portal", base+"/account")}
-	page := &pages.Account{Post: base + "/account", Manages: v.identity.Manages}
+	page := &pages.Account{Post: base + "/account", Back: back, Manages: v.identity.Manages, Changing: r.URL.Query().Get("change") != ""}
 	if core.CanAsk() {
 		ctx, cancel := context.WithTimeout(r.Context(), pageTime)
 		b.offers, _ = core.Products(ctx) // without them plans go by their own names
@@ -158,8 +199,11 @@ func (b *accountBuilder) subscription(s *entitlement.Subscription) pages.Subscri
 		ID: s.ID, PeriodEnd: s.PeriodEnd, ResumesAt: s.ResumesAt, ForSeats: s.Seats,
 		Holding: pages.Holding{Status: string(s.Status), Reason: string(d.Reason), Allowed: d.Allowed, Until: d.Until},
 	}
+	if d.Plan == "" || s.Seats {
+		b.bare(&page, s)
+	}
 	page.Name, page.Plan = b.name(s.ProductID, d.Plan)
-	if !s.PendingAt.IsZero() {
+	if !s.PendingAt.IsZero() && !s.CancelAtPeriodEnd {
 		page.Pending = &pages.Pending{Seats: s.PendingSeats, At: s.PendingAt}
 		if s.PendingProductID != "" {
 			page.Pending.Other = true
@@ -167,6 +211,7 @@ func (b *accountBuilder) subscription(s *entitlement.Subscription) pages.Subscri
 		}
 	}
 	if !b.may || s.CustomerID != b.own {
+		page.Unlinked = b.identity.Manages && b.gateway.core.CanAsk()
 		return page
 	}
 	running := s.Status == entitlement.StatusActive || s.Status == entitlement.StatusTrialing
@@ -174,12 +219,38 @@ func (b *accountBuilder) subscription(s *entitlement.Subscription) pages.Subscri
 	case s.Status == entitlement.StatusPastDue, s.Status == entitlement.StatusPaused:
 		page.Trouble = &pages.Link{Label: portalLabel(string(s.Status)), URL: b.portal}
 	}
+	page.CanUnschedule = page.Pending != nil
 	page.CanKeep = s.CancelAtPeriodEnd && (running || s.Status == entitlement.StatusPastDue)
 	page.CanCancel = !s.CancelAtPeriodEnd && running // what becomes of a payment that is due, Polar's portal tells
 	if running && !s.CancelAtPeriodEnd && !s.Free && page.Pending == nil {
 		page.Changes = b.changes(s)
 	}
 	return page
+}
+
+// bare tells of a subscription what it is at Polar: it opens no plan by itself, so
+// that there is no decision about it.
+func (b *accountBuilder) bare(page *pages.Subscription, s *entitlement.Subscription) {
+	h := &page.Holding
+	h.Until, h.Allowed = s.PeriodEnd, true
+	switch {
+	case s.Status == entitlement.StatusPastDue:
+		h.Reason, page.DueSince, page.LastChance = "due", s.PastDueAt, s.LastChance()
+	case s.Status == entitlement.StatusPaused:
+		h.Reason, h.Allowed, h.Until = string(entitlement.ReasonPaused), false, s.PausedAt
+	case s.Status == entitlement.StatusIncomplete:
+		h.Reason, h.Allowed, h.Until = string(entitlement.ReasonIncomplete), false, time.Time{}
+	case s.CancelAtPeriodEnd:
+		h.Reason = string(entitlement.ReasonCanceling)
+	case s.PauseAtPeriodEnd:
+		h.Reason = string(entitlement.ReasonPausing)
+	case s.Status == entitlement.StatusTrialing:
+		h.Reason = string(entitlement.ReasonTrialing)
+	case s.Status == entitlement.StatusActive:
+		h.Reason = string(entitlement.ReasonActive)
+	default:
+		h.Reason, h.Allowed, h.Until = string(entitlement.ReasonUnknownStatus), false, time.Time{}
+	}
 }
 
 // changes are the products that a subscription can be changed to.
@@ -206,10 +277,12 @@ func bySeats(o *gateway.Offer) bool {
 // that were.
 func (b *accountBuilder) others(subscriptions []pages.Subscription) (list []pages.Holding) {
 	rules := b.gateway.core.Rules()
-	told := make(map[string]bool)
+	told := make(map[string]bool) // the plans of subscriptions that are on the page
 	for s := range b.account.CurrentSubscriptions() {
-		if _, d, ok := b.account.CurrentByID(s.ID, rules, b.now); ok {
-			told[d.Plan] = true
+		for i := range rules.Plans {
+			if p := &rules.Plans[i]; slices.Contains(p.Products, s.ProductID) && !s.Seats {
+				told[p.Name] = true
+			}
 		}
 	}
 	for i, d := range entitlement.DecideEach(b.account, rules, b.now) {
@@ -239,6 +312,9 @@ func (b *accountBuilder) planName(p *entitlement.Plan) string {
 	return orDefault(name, p.Name)
 }
 
+// maxSeats is how many seats are on the page.
+const maxSeats = 40
+
 // seats are those of the purchase that the visitor looks at.
 func (b *accountBuilder) seats(r *http.Request) *pages.Seats {
 	ctx, cancel := context.WithTimeout(r.Context(), pageTime)
@@ -254,13 +330,17 @@ func (b *accountBuilder) seats(r *http.Request) *pages.Seats {
 	page.Name, _ = b.name(list.Of.ProductID, "")
 	for i := range list.Seats.Seats {
 		if s := &list.Seats.Seats[i]; s.Status != "revoked" {
+			if len(page.List) == maxSeats {
+				page.More = true
+				break
+			}
 			page.List = append(page.List, pages.Seat{ID: s.ID, Who: s.Email, Pending: s.Status == "pending"})
 		}
 	}
 	for i := range list.All {
 		if p := &list.All[i]; p.ID() != page.ID {
 			name, _ := b.name(p.ProductID, "")
-			page.Others = append(page.Others, pages.Link{Name: name, URL: b.base(r) + "/account?seats=" + url.QueryEscape(p.ID()) + "#seats"})
+			page.Others = append(page.Others, pages.Link{Name: name, URL: b.routes + "/account?seats=" + url.QueryEscape(p.ID()) + "#seats"})
 		}
 	}
 	return page

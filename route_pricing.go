@@ -28,8 +28,11 @@ func (g *Gateway) servePricing(w http.ResponseWriter, r *http.Request, v *visit)
 	page := new(pages.Pricing)
 	var mine []string
 	if known {
-		page.Account = v.base(r) + "/account"
+		page.Account = v.routes + "/account"
 		mine = v.products()
+		if v.isDue() && v.account.OwnCustomer() != "" && v.identity.Manages {
+			page.Due = &pages.Link{Label: "payment", URL: withReturn(v.routes+"/portal", v.routes+"/account")}
+		}
 	}
 	for i := range offers {
 		o := &offers[i]
@@ -41,10 +44,20 @@ func (g *Gateway) servePricing(w http.ResponseWriter, r *http.Request, v *visit)
 		if !offer.Yours && !forSale(o) {
 			continue
 		}
-		offer.Next = v.buyLink(r, o, &offer, known, back)
+		offer.Next = v.buyLink(o, &offer, known, back)
 		page.Offers = append(page.Offers, offer)
 	}
 	return v.show(w, r, http.StatusOK, page)
+}
+
+// isDue says whether a subscription waits for its payment.
+func (v *visit) isDue() bool {
+	for s := range v.account.CurrentSubscriptions() {
+		if s.Status == entitlement.StatusPastDue {
+			return true
+		}
+	}
+	return false
 }
 
 // products are those that the visitor has.
@@ -68,9 +81,8 @@ func (v *visit) soleName(offers []gateway.Offer, o *gateway.Offer) string {
 }
 
 // buyLink is where a product can be had by this visitor, or nil.
-func (v *visit) buyLink(r *http.Request, o *gateway.Offer, offer *pages.Offer, known bool, back string) *pages.Link {
-	base := v.base(r)
-	account := &pages.Link{Label: "account", URL: base + "/account"}
+func (v *visit) buyLink(o *gateway.Offer, offer *pages.Offer, known bool, back string) *pages.Link {
+	account := &pages.Link{Label: "account", URL: v.routes + "/account"}
 	switch {
 	case offer.Yours:
 		return account
@@ -80,13 +92,13 @@ func (v *visit) buyLink(r *http.Request, o *gateway.Offer, offer *pages.Offer, k
 	if known {
 		switch step, blocked := v.gateway.core.Blocked(v.account, []string{o.ID}); {
 		case !blocked:
-		case step == entitlement.StepChange:
-			return &pages.Link{Label: "change", URL: account.URL + "#change"}
+		case step == entitlement.StepChange && v.account.OwnCustomer() != "":
+			return v.changeLink(back)
 		default:
 			return account
 		}
 	}
-	address := base + "/checkout?products=" + url.QueryEscape(o.ID)
+	address := v.routes + "/checkout?products=" + url.QueryEscape(o.ID)
 	if back != "" {
 		address += "&return_to=" + url.QueryEscape(back)
 	}

@@ -108,7 +108,7 @@ func (g *Gateway) checkRoute(h http.Header, r *http.Request, v *visit, rt *route
 // turnBack answers who may not use a route: a browser without a valid token is sent
 // to sign in, and comes back to the route.
 func (g *Gateway) turnBack(w http.ResponseWriter, r *http.Request, v *visit, rt *route, p *problem) error {
-	if v.asksAgain(r, p) {
+	if rt.page && v.asksAgain(r, p) {
 		return p.again(w, r, v)
 	}
 	if g.loginURL != "" && p.Status == http.StatusUnauthorized && isNavigation(r) && v.sendAway(w, r, p, g.loginURL) {

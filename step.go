@@ -18,8 +18,7 @@ func (v *visit) guide(r *http.Request, plans []string, p *problem) {
 		}
 		return
 	}
-	site := v.state.site
-	if site == nil || site.gateway != v.gateway || !v.gateway.core.CanAsk() || v.account == nil {
+	if v.routes == "" || !v.gateway.core.CanAsk() || v.account == nil {
 		return
 	}
 	base, back := v.base(r), ""
@@ -36,12 +35,12 @@ func (v *visit) guide(r *http.Request, plans []string, p *problem) {
 	case entitlement.StepPortal:
 		p.PortalURL = withReturn(base+"/portal", back)
 	case entitlement.StepChange:
-		p.ChangeURL = withReturn(base+"/portal", back)
+		p.ChangeURL, p.changes = withReturn(base+"/portal", back), true
 	}
 }
 
 // base is the absolute address of the routes.
-func (v *visit) base(r *http.Request) string { return originOf(r) + v.state.siteHandler.path }
+func (v *visit) base(r *http.Request) string { return originOf(r) + v.routes }
 
 // checkoutFor is the address of a checkout for the first of the plans that
 // sells something, unless the user has something that stands in its way.
@@ -56,7 +55,7 @@ func (v *visit) checkoutFor(base, back string, plans []string, p *problem) strin
 			p.NextStep = step
 			return ""
 		}
-		p.NextStep = entitlement.StepCheckout // a subscription need not be in the way of it
+		p.NextStep, p.offered = entitlement.StepCheckout, plan // a subscription need not be in the way of it
 		address := base + "/checkout?plan=" + plan
 		if back != "" {
 			address += "&return_to=" + url.QueryEscape(back)

@@ -94,6 +94,7 @@ func gallery() []exhibit {
 	due := refusal("past_due", days(-2), portal)
 	due.LastChance = days(12)
 	mine := offers()
+	dueToo := &pages.Pricing{Offers: mine, Account: "/account", Due: portal}
 	mine[1].Yours, mine[1].Next = true, &pages.Link{Label: "account", URL: "/account"}
 	loop := refusal("token_missing", time.Time{}, &pages.Link{Label: "login", URL: "/login"})
 	loop.Text = "loop.login"
@@ -113,12 +114,18 @@ func gallery() []exhibit {
 		{"unavailable", 503, "en", refusal("unavailable", time.Time{}, &pages.Link{Label: "retry", URL: "/pro/"})},
 		{"pricing", 200, "en", &pages.Pricing{Offers: offers()}},
 		{"pricing-yours", 200, "de-DE,de;q=0.9", &pages.Pricing{Offers: mine, Account: "/account"}},
+		{"pricing-payment-failed", 200, "en", dueToo},
 		{"pricing-empty", 200, "en", &pages.Pricing{}},
-		{"waiting", 200, "en", &pages.Waiting{To: "/pro/", Pending: true, Again: "/success", Events: "/events"}},
+		{"waiting", 200, "en", &pages.Waiting{To: "/in", Pending: true, Again: "/success", Last: "/success?last", Events: "/events"}},
 		{"waiting-long", 200, "en", &pages.Waiting{To: "/pro/", Pending: true}},
 		{"hostile", 402, "en", hostileRefusal()},
 		{"hostile-pricing", 200, "en", hostilePricing()},
 	}, accounts()...)
+}
+
+func accountToCancel() *pages.Account {
+	pro := pages.Holding{Name: "Pro", Status: "active", Reason: "active", Allowed: true, Until: days(17)}
+	return &pages.Account{Post: "/account", Manages: true, Subscriptions: []pages.Subscription{{ID: "s1", Holding: pro, PeriodEnd: days(17), CanCancel: true}}}
 }
 
 func accounts() []exhibit {
@@ -141,13 +148,22 @@ func accounts() []exhibit {
 		s.Trouble = &pages.Link{Label: "payment", URL: "/portal"}
 	})
 	trial := pages.Holding{Name: "Pro", Status: "trialing", Reason: "trialing", Allowed: true, Until: now.Add(30 * time.Hour)}
-	team := with(pages.Holding{Name: "Team", Status: "active", Reason: "no_subscription"}, func(s *pages.Subscription) {
-		s.ForSeats, s.CanCancel, s.Pending = true, true, &pages.Pending{Seats: 12, At: days(17)}
+	team := with(pages.Holding{Name: "Team", Status: "active", Reason: "active", Allowed: true, Until: days(17)}, func(s *pages.Subscription) {
+		s.ForSeats, s.CanCancel, s.CanUnschedule, s.Pending = true, true, true, &pages.Pending{Seats: 12, At: days(17)}
 	})
 	team.Others = []pages.Holding{{Name: "The collection", Status: "order", Reason: "purchased", Allowed: true}, {Name: "Beta", Status: "pass", Reason: "pass", Allowed: true, Until: days(40)}}
 	team.Seats = &pages.Seats{ID: "s1", Name: "Team", Total: 5, Available: 3, List: []pages.Seat{
 		{ID: "a", Who: "grace@example.com"}, {ID: "b", Who: "a.person.with.a.very.long.address.indeed@department.of.an.example.com", Pending: true},
 	}}
+	changing := with(pro, func(s *pages.Subscription) {
+		s.Changes = []pages.Change{{Product: "p2", Offer: offers()[2]}, {Product: "p3", Offer: offers()[3]}}
+	})
+	changing.Changing, changing.Back = true, "/pro/"
+	seats := with(pages.Holding{Name: "Team", Status: "past_due", Reason: "due", Allowed: true}, func(s *pages.Subscription) {
+		s.ForSeats, s.DueSince, s.LastChance, s.Trouble = true, days(-3), days(18), &pages.Link{Label: "payment", URL: "/portal"}
+	})
+	other := refusal("past_due", days(-2), nil)
+	other.Elsewhere = true
 	failed := with(pro, func(s *pages.Subscription) { s.CanCancel = true })
 	failed.Problem = refusal("payment_failed", time.Time{}, &pages.Link{Label: "payment", URL: "/portal"})
 	return []exhibit{
@@ -156,6 +172,9 @@ func accounts() []exhibit {
 		{"account-payment-failed", 200, "fr", due},
 		{"account-trial", 200, "en", with(trial, func(s *pages.Subscription) { s.CanCancel = true })},
 		{"account-team", 200, "en", team},
+		{"account-changing", 200, "en", changing},
+		{"account-team-payment-failed", 200, "en", seats},
+		{"payment-failed-elsewhere", 402, "en", other},
 		{"account-refused", 402, "en", failed},
 		{"account-empty", 200, "en", &pages.Account{Post: "/account", Manages: true, Pricing: "/pricing"}},
 	}
@@ -205,6 +224,20 @@ func startGallery(t *testing.T, exhibits []exhibit) (address string) {
 			_, _ = w.Write(body.Body.Bytes())
 		})
 	}
+	asked := 0 // only one browser comes at a time
+	mux.HandleFunc("/success", func(w http.ResponseWriter, r *http.Request) {
+		p := &pages.Waiting{To: "/in"}
+		if asked++; asked < 3 && r.Header.Get("Sec-Fetch-Mode") == "cors" {
+			p = &pages.Waiting{To: "/in", Pending: true, Again: "/success", Last: "/success?last", Events: "/events"}
+		}
+		if err := site.Write(w, r, http.StatusOK, now, p); err != nil {
+			t.Error(err)
+		}
+	})
+	mux.HandleFunc("/in", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<p>Thank you. You are in.</p>")
+	})
 	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.WriteHeader(http.StatusOK)
@@ -295,6 +328,7 @@ func TestGallery(t *testing.T) {
 				b.goTo(address + "/" + e.name)
 				name := e.name + "-" + size + "-" + scheme
 				b.picture(name)
+				b.evaluate(`document.querySelectorAll('details').forEach(d => d.open = true); 'open'`)
 				b.passes(name, checker)
 				if wide := b.evaluate(`String(document.documentElement.scrollWidth - document.documentElement.clientWidth)`); wide != "0" {
 					t.Errorf("%s is %s pixels wider than its window", name, wide)
@@ -316,7 +350,7 @@ func checkSize(t *testing.T, address string) {
 	if err != nil || len(body) >= 30_000 {
 		t.Errorf("%s has %d bytes: %v", address, len(body), err)
 	}
-	for _, bad := range []string{"<script>alert", "onerror=alert(1)>", "\u202e", `"javascript:`, " style=", "http://", "https://"} {
+	for _, bad := range []string{"<script>alert", "onerror=alert(1)>", "\u202e", `"javascript:`, " style=", `src="http`, `href="http`} {
 		if strings.Contains(string(body), bad) {
 			t.Errorf("%s contains %s", address, bad)
 		}
@@ -365,17 +399,75 @@ func (b *browser) tabsThrough(name string) {
 
 // TestGalleryWithoutScripts: what scripts add is not missed.
 func TestGalleryWithoutScripts(t *testing.T) {
-	address := startGallery(t, gallery())
+	exhibits := gallery()
+	address := startGallery(t, exhibits)
 	b := startBrowser(t)
 	b.withoutScripts()
+	for _, e := range exhibits {
+		if e.name == "waiting" {
+			continue // it goes on by itself: see below
+		}
+		for _, size := range []string{"phone", "desktop"} {
+			for _, scheme := range []string{"light", "dark"} {
+				b.seesAs(size, scheme)
+				b.goTo(address + "/" + e.name)
+				b.picture(e.name + "-" + size + "-" + scheme + "-no-script")
+			}
+		}
+		b.reads("Field Notes")
+	}
 	b.goTo(address + "/payment-failed-german")
 	b.reads("A payment has failed", "20. November 2026", "4. Dezember 2026", "12 days left")
 	b.goTo(address + "/account-trial")
 	b.reads("November 23, 2026, 3:30 pm UTC")
+	b.goTo(address + "/account")
+	b.click("#change > summary")
+	b.reads("Pro, by the year", "$100.00", "from $6.00 per seat")
+	b.click("#change > details:last-of-type > summary")
+	b.reads("plus $0.005 per unit", "Switch to Team")
 	b.goTo(address + "/canceled")
 	b.reads("2 November 2026")
 	b.goTo(address + "/pricing-yours")
-	b.reads("9,00\u00a0€", "14 days free", "Your plan", "0,005\u00a0$ per unit", "You name the price, from 25,00\u00a0$", "from 6,00\u00a0$ per seat")
+	b.reads("9,00\u00a0€", "also 10,00\u00a0$", "14 days free", "Your plan", "0,005\u00a0$ per unit", "You name the price, from 25,00\u00a0$", "from 6,00\u00a0$ per seat")
 	b.goTo(address + "/waiting")
-	b.reads(address + "/success") // it has gone on by itself
+	b.reads(address+"/in", "You are in") // it has gone on by itself
+}
+
+// TestWaitingGoesOn: with script the page stays as it is until it goes on, so that
+// nobody loses their place on it.
+func TestWaitingGoesOn(t *testing.T) {
+	address := startGallery(t, gallery())
+	b := startBrowser(t)
+	b.goTo(address + "/waiting")
+	b.reads("Your purchase is being confirmed")
+	b.evaluate(`window.same = 'the same page'; ''`)
+	b.sees(func() string {
+		return b.evaluate(`String(performance.getEntriesByType('resource').filter(e => e.name.endsWith('/success')).length) + window.same`)
+	}, "2the same page")
+	b.reads(address+"/in", "You are in")
+}
+
+// TestFormsOnAnyHost: browsers that do not say where a form comes from send its origin,
+// and not null.
+func TestFormsOnAnyHost(t *testing.T) {
+	origins := make(chan string, 1)
+	site, err := pages.New(pages.Brand{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			origins <- r.Header.Get("Origin") + " " + r.Header.Get("Sec-Fetch-Site")
+		}
+		_ = site.Write(w, r, http.StatusOK, now, accountToCancel())
+	}))
+	t.Cleanup(s.Close)
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.URL, "http://"), ":")
+	b := startBrowser(t, "host-resolver-rules=MAP app.test 127.0.0.1")
+	b.goTo("http://app.test:" + port + "/account")
+	b.click("details summary")
+	b.click(`button[value="cancel"]`)
+	if got := <-origins; got != "http://app.test:"+port+" " {
+		t.Errorf("the form says it comes from %q", got)
+	}
 }

@@ -144,7 +144,8 @@ type browser struct {
 	ctx context.Context
 }
 
-func startBrowser(t *testing.T) *browser {
+// startBrowser starts one, with flags like name=value.
+func startBrowser(t *testing.T, flags ...string) *browser {
 	t.Helper()
 	options := []chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.Headless, chromedp.NoSandbox,
@@ -155,6 +156,10 @@ func startBrowser(t *testing.T) *browser {
 		"disable-extensions", "disable-dev-shm-usage", "no-proxy-server",
 	} {
 		options = append(options, chromedp.Flag(flag, true))
+	}
+	for _, flag := range flags {
+		name, value, _ := strings.Cut(flag, "=")
+		options = append(options, chromedp.Flag(name, value))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	ctx, stop := chromedp.NewExecAllocator(ctx, options...)

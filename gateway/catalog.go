@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/polar"
 )
 
@@ -273,17 +274,26 @@ func (g *Gateway) plansOf(product string) (names []string) {
 	return names
 }
 
-// PlanProducts are the products that a plan sells.
+// PlanProducts are the products that a plan sells, but for those of which the catalog
+// has said that nobody can buy them.
 func (g *Gateway) PlanProducts(plan string) ([]string, error) {
-	for i := range g.plans {
-		if p := &g.plans[i]; p.Name == plan {
-			if len(p.Products) == 0 {
-				return nil, fmt.Errorf("plan %s: %w", plan, ErrUnknownProduct)
-			}
-			return p.Products, nil
-		}
+	i := slices.IndexFunc(g.plans, func(p entitlement.Plan) bool { return p.Name == plan })
+	if i < 0 {
+		return nil, ErrUnknownPlan
 	}
-	return nil, ErrUnknownPlan
+	products := g.plans[i].Products
+	g.catalog.mu.Lock()
+	offers := g.catalog.offers
+	g.catalog.mu.Unlock()
+	if offers != nil {
+		products = slices.DeleteFunc(slices.Clone(products), func(id string) bool {
+			return !slices.ContainsFunc(offers, func(o Offer) bool { return o.ID == id })
+		})
+	}
+	if len(products) == 0 {
+		return nil, fmt.Errorf("plan %s: %w", plan, ErrUnknownProduct)
+	}
+	return products, nil
 }
 
 // oneTime counts the products that are no subscriptions. What the catalog does

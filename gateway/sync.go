@@ -568,10 +568,10 @@ func (g *Gateway) endSync(ctx context.Context, run *syncRun) error {
 	if g.onSync != nil {
 		g.onSync(*r)
 	}
-	if err := g.checkEndpoint(ctx); err != nil {
+	if err := g.checkEndpoint(ctx); err != nil && ctx.Err() == nil {
 		g.logger.Warn("the webhook endpoint at Polar could not be looked at", zap.Error(err))
 	}
-	if _, err := g.store.Expire(ctx, g.expired()); err != nil {
+	if _, err := g.store.Expire(ctx, g.expired()); err != nil && ctx.Err() == nil {
 		g.logger.Warn("what is long over could not be removed", zap.Error(err))
 	}
 	g.forgetEmails(ctx) // the configuration before may have gone on for a moment

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -134,7 +133,7 @@ func TestUpgradeURL(t *testing.T) {
 	s = newShop(t)
 	s.box.SetTrouble(box.Trouble{HTML: true}) // nobody can be asked about strangers
 	s.start(t, s.caddyfile(strings.Replace(syncing, "return_to", "upgrade_url https://www.example.com/plans\n\t\treturn_to", 1), s.site(t, "app", walled)))
-	s.get(t, "app", "/pro/x", browser, cookie("another")).shows(t, http.StatusServiceUnavailable, "cannot be checked right now", "Try again", `href="`+s.origin()+`/pro/x"`)
+	s.get(t, "app", "/pro/x", browser, cookie("another")).shows(t, http.StatusServiceUnavailable, "cannot be checked right now", "Try again", `href=""`)
 }
 
 func TestPricingPage(t *testing.T) {
@@ -145,17 +144,17 @@ func TestPricingPage(t *testing.T) {
 		if back != "" {
 			back = "&amp;return_to=" + url.QueryEscape(back)
 		}
-		return `href="` + s.origin() + "/auth/polar/checkout?products=" + p.ID + back + `"`
+		return `href="/auth/polar/checkout?products=` + p.ID + back + `"`
 	}
-	s.get(t, "app", page).shows(t, http.StatusOK, "<strong>$10.00</strong>", "per month", "one-time payment", "<strong>Free</strong>",
-		checkout(s.pro, ""), checkout(s.life, "")).lacks(t, "Your plan", "Other", "/auth/polar/account")
+	s.get(t, "app", page).shows(t, http.StatusOK, "<strong><bdi>$10.00</bdi></strong>", "per month", "one-time payment", "<strong>Free</strong>",
+		checkout(s.pro, ""), checkout(s.life, "")).lacks(t, "Your plan", "Other<", "/auth/polar/account")
 	s.get(t, "app", page+"?return_to=/pro/x%3Fa%3Db").shows(t, http.StatusOK, checkout(s.pro, s.origin()+"/pro/x?a=b"))
 	s.get(t, "app", page+"?return_to=https://evil.example/").shows(t, http.StatusBadRequest, "Bad return address")
-	s.get(t, "app", page, header("Accept-Language", "de-DE")).shows(t, http.StatusOK, "10,00\u00a0$")
+	s.get(t, "app", page, header("Accept-Language", "de-DE")).shows(t, http.StatusOK, "10,00\u00a0$</bdi>")
 	s.get(t, "app", page, cookie("ada")).shows(t, http.StatusOK, checkout(s.pro, ""), "/auth/polar/account")
 
 	s.get(t, "app", s.buy(t, "ada", "basic"), browser).wants(t, http.StatusOK)
-	s.get(t, "app", page, cookie("ada")).shows(t, http.StatusOK, "Your plan", s.origin()+"/auth/polar/account#change", checkout(s.life, "")).
+	s.get(t, "app", page, cookie("ada")).shows(t, http.StatusOK, "Your plan", "/auth/polar/account?change=1#change", checkout(s.life, "")).
 		lacks(t, checkout(s.pro, ""), checkout(s.basic, ""))
 	if head := s.do(t, http.MethodHead, "app", page); head.status != http.StatusOK || head.body != "" {
 		t.Errorf("HEAD: %v", head)
@@ -197,6 +196,15 @@ func (s *shop) submit(t *testing.T, user string, fields ...string) *reply {
 		header("Content-Type", "application/x-www-form-urlencoded"), header("Origin", s.origin()), header("Sec-Fetch-Site", "same-origin"))
 }
 
+// did checks that a form has done something, and that the next page says so.
+func (r *reply) did(t *testing.T, what string) {
+	t.Helper()
+	r.goes(t, "/auth/polar/account")
+	if want := "polar_done=" + what + "; Path=/auth/polar/account; Max-Age=30; HttpOnly; SameSite=Strict"; r.header.Get("Set-Cookie") != want {
+		t.Errorf("the cookie is %s", r.header.Get("Set-Cookie"))
+	}
+}
+
 // account is the page, as the user sees it.
 func (s *shop) account(t *testing.T, user string) *reply {
 	t.Helper()
@@ -212,13 +220,12 @@ func TestAccountForms(t *testing.T) {
 	s.account(t, "ada").shows(t, http.StatusOK, "Basic", "Renews on", "Cancel subscription", "Change plan", `value="`+s.pro.ID+`"`, "/auth/polar/portal").
 		lacks(t, `value="`+s.basic.ID+`"`, `value="`+s.other.ID+`"`, `value="`+s.life.ID+`"`)
 
-	done := func(what string) string { return s.origin() + "/auth/polar/account?done=" + what }
-	s.submit(t, "ada", "do", "cancel", "id", id).goes(t, done("cancel"))
-	s.get(t, "app", "/auth/polar/account?done=cancel", browser, cookie("ada")).
+	s.submit(t, "ada", "do", "cancel", "id", id).did(t, "cancel")
+	s.get(t, "app", "/auth/polar/account", browser, cookie("ada"), func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "polar_done", Value: "cancel"}) }).
 		shows(t, http.StatusOK, "The subscription is canceled", "Canceled. Open until", "Keep subscription").lacks(t, "Cancel subscription", "Change plan")
-	s.submit(t, "ada", "do", "keep", "id", id).goes(t, done("keep"))
+	s.submit(t, "ada", "do", "keep", "id", id).did(t, "keep")
 	s.account(t, "ada").shows(t, http.StatusOK, "Renews on").lacks(t, "Keep subscription")
-	s.submit(t, "ada", "do", "change", "id", id, "product", s.pro.ID).goes(t, done("change"))
+	s.submit(t, "ada", "do", "change", "id", id, "product", s.pro.ID).did(t, "change")
 	s.account(t, "ada").shows(t, http.StatusOK, "<bdi>Pro</bdi>", "Renews on")
 	s.get(t, "app", "/pro/x", as("ada")).wants(t, http.StatusOK)
 
@@ -229,7 +236,8 @@ func TestAccountForms(t *testing.T) {
 	s.submit(t, "ada", "do", "delete", "id", id).shows(t, http.StatusBadRequest, "bad_body")
 	s.submit(t, "ada", "do", "cancel", "id", strings.Repeat("x", 70_000)).shows(t, http.StatusRequestEntityTooLarge, "body_too_large")
 	s.account(t, "ada").shows(t, http.StatusOK, "Renews on")
-	s.get(t, "app", "/auth/polar/account?done=%3Cscript%3E", browser, cookie("ada")).lacks(t, `role="status"`)
+	s.get(t, "app", "/auth/polar/account", browser, cookie("ada"), func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "polar_done", Value: "nonsense"}) }).
+		lacks(t, `role="status"`)
 
 	// Nor can another site do it, or somebody who is not signed in.
 	for _, from := range []option{header("Sec-Fetch-Site", "cross-site"), header("Origin", "https://evil.example")} {
@@ -246,11 +254,11 @@ func TestAccountOfThePastDue(t *testing.T) {
 	s := startShop(t)
 	u, now := newSubscriber(s.pro.ID), time.Now().UTC()
 	s.deliver(t, "app", u.event(t, "subscription.past_due", object{"past_due_at": wire(now.Add(-2 * day)), "modified_at": wire(now.Add(-2 * day))}))
-	portal := fmt.Sprintf(`href="%s/auth/polar/portal?return_to=%s"`, s.origin(), url.QueryEscape(s.origin()+"/auth/polar/account"))
-	s.account(t, u.user).shows(t, http.StatusOK, "The last payment failed.", "5 days left", ">Payment failed<", "Update your payment method", portal).lacks(t, "Change plan")
+	portal := `href="/auth/polar/portal?return_to=%2Fauth%2Fpolar%2Faccount"`
+	s.account(t, u.user).shows(t, http.StatusOK, "The last payment failed.", "<bdi>5</bdi> days left", ">Payment failed<", "Update your payment method", portal).lacks(t, "Change plan")
 	s.deliver(t, "app", u.event(t, "subscription.past_due", object{"past_due_at": wire(now.Add(-9 * day)), "modified_at": wire(now.Add(-day))}))
 	s.account(t, u.user).shows(t, http.StatusOK, "access ended on", portal)
-	s.get(t, "app", "/pro/", browser, cookie(u.user)).shows(t, http.StatusPaymentRequired, "A payment has failed", "access ended on", "12 days left", "Update your payment method",
+	s.get(t, "app", "/pro/", browser, cookie(u.user)).shows(t, http.StatusPaymentRequired, "A payment has failed", "access ended on", "<bdi>12</bdi> days left", "Update your payment method",
 		"/auth/polar/portal?return_to="+url.QueryEscape(s.origin()+"/pro/"))
 	s.deliver(t, "app", u.active(t))
 	s.account(t, u.user).shows(t, http.StatusOK, "Renews on").lacks(t, ">Payment failed<")
@@ -271,15 +279,15 @@ func TestAccountWithSeats(t *testing.T) {
 		t.Fatal("nobody can be invited")
 	}
 	s.submit(t, "ada", "do", "invite", "id", purchase[1], "email", "not an address").shows(t, http.StatusUnprocessableEntity, "This is not an e-mail address.")
-	s.submit(t, "ada", "do", "invite", "id", purchase[1], "email", "grace@example.com").goes(t, s.origin()+"/auth/polar/account?done=invite")
+	s.submit(t, "ada", "do", "invite", "id", purchase[1], "email", "grace@example.com").did(t, "invite")
 	page = s.account(t, "ada").shows(t, http.StatusOK, "2 of 3 in use", "grace@example.com", "invited", "Send again")
 	seat := regexp.MustCompile(`grace@example.com.*\n.*name="seat" value="([^"]+)"`).FindStringSubmatch(page.body)
 	if seat == nil {
 		t.Fatal("the seat cannot be taken back")
 	}
 	s.submit(t, "bob", "do", "revoke", "seat", seat[1]).shows(t, http.StatusNotFound, "No such seat")
-	s.submit(t, "ada", "do", "resend", "seat", seat[1]).goes(t, s.origin()+"/auth/polar/account?done=resend")
-	s.submit(t, "ada", "do", "revoke", "seat", seat[1]).goes(t, s.origin()+"/auth/polar/account?done=revoke")
+	s.submit(t, "ada", "do", "resend", "seat", seat[1]).did(t, "resend")
+	s.submit(t, "ada", "do", "revoke", "seat", seat[1]).did(t, "revoke")
 	s.account(t, "ada").shows(t, http.StatusOK, "1 of 3 in use").lacks(t, "grace@example.com")
 	s.box.SetTrouble(box.Trouble{HTML: true})
 	s.account(t, "ada").shows(t, http.StatusOK, "The seats cannot be shown right now.")
@@ -291,8 +299,90 @@ func TestRefusalPageSells(t *testing.T) {
 	t.Parallel()
 	s := startShop(t)
 	waitFor(t, "the catalog", func() bool {
-		return strings.Contains(s.get(t, "app", "/pro/x", browser, cookie("nobody")).wants(t, http.StatusPaymentRequired).body, "<strong>$10.00</strong>")
+		return strings.Contains(s.get(t, "app", "/pro/x", browser, cookie("nobody")).wants(t, http.StatusPaymentRequired).body, "<strong><bdi>$10.00</bdi></strong>")
 	})
 	s.get(t, "app", "/pro/x", browser, cookie("nobody")).shows(t, http.StatusPaymentRequired, "Get <bdi>Pro</bdi>",
 		"/auth/polar/checkout?plan=pro&amp;return_to="+url.QueryEscape(s.origin()+"/pro/x"), "/auth/polar/pricing?return_to="+url.QueryEscape(s.origin()+"/pro/x"))
+}
+
+// TestTwoGatewaysHaveTheirOwnPages: what a page leads to is its own gateway's.
+func TestTwoGatewaysHaveTheirOwnPages(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	second := strings.NewReplacer("polar {", "polar other {", "plan pro", "plan gold", "PRODUCT_PRO", "PRODUCT_OTHER").Replace(selling)
+	s.env["PRODUCT_OTHER"] = s.other.ID
+	s.start(t, s.caddyfile(selling+second, s.site(t, "app", `
+		polar
+		polar other {
+			path /auth/other
+		}
+		polar_require /pro/* pro
+		polar_require /gold/* gold {
+			gateway other
+		}
+		reverse_proxy {upstream}`)))
+	s.get(t, "app", "/auth/other/pricing").shows(t, http.StatusOK, `href="/auth/other/checkout?products=`+s.other.ID).lacks(t, "/auth/polar/", s.pro.ID)
+	s.get(t, "app", "/auth/polar/pricing").shows(t, http.StatusOK, `href="/auth/polar/checkout?products=`+s.pro.ID).lacks(t, "/auth/other/", s.other.ID)
+	s.get(t, "app", "/auth/other/account", browser, cookie("ada")).shows(t, http.StatusOK, "/auth/other/pricing").lacks(t, "/auth/polar/")
+	s.get(t, "app", "/gold/", browser, cookie("ada")).shows(t, http.StatusPaymentRequired, `href="/auth/other/checkout?plan=gold`).lacks(t, "/auth/polar/")
+	id := s.post(t, "/auth/other/checkout", `{"plan":"gold","successUrl":"/gold/x"}`, mailed("ada")).wants(t, http.StatusOK).json(t)["id"].(string)
+	back := s.pay(t, id, "")
+	if !strings.HasPrefix(back, "/auth/other/success?") {
+		t.Fatalf("the buyer comes back to %s", back)
+	}
+	s.get(t, "app", back, browser).shows(t, http.StatusOK, "Thank you")
+	s.get(t, "app", "/gold/x", as("ada")).wants(t, http.StatusOK)
+	s.get(t, "app", "/auth/other/account", browser, cookie("ada")).shows(t, http.StatusOK, "Other", `action="/auth/other/account"`).lacks(t, "/auth/polar/")
+}
+
+// TestWhatIsNotForSaleIsNotOffered: an archived product kills no checkout, and the
+// button of a refusal sells what stands beside it.
+func TestWhatIsNotForSaleIsNotOffered(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	old := s.box.AddProduct(box.Product{Name: "Grandfathered", Interval: "month", Archived: true, Price: box.Price{Amount: 100, Currency: "usd"}})
+	hidden := s.box.AddProduct(box.Product{Name: "Hidden", Interval: "month", Visibility: "private", Price: box.Price{Amount: 9000, Currency: "usd"}})
+	s.env["PRODUCT_PRO"], s.env["PRODUCT_BASIC"] = s.pro.ID+" "+old.ID, hidden.ID
+	config := strings.NewReplacer("{env.PRODUCT_PRO}", s.env["PRODUCT_PRO"]).Replace(selling)
+	s.start(t, s.caddyfile(config, s.site(t, "app", `
+		polar
+		polar_require /pro/* pro
+		polar_require /two/* basic life
+		reverse_proxy {upstream}`)))
+	s.get(t, "app", "/auth/polar/pricing").shows(t, http.StatusOK, s.pro.ID).lacks(t, old.ID, hidden.ID)
+	s.get(t, "app", "/auth/polar/checkout?plan=pro", browser, cookie("ada")).wants(t, http.StatusSeeOther)
+	s.get(t, "app", "/two/", browser, cookie("ada")).shows(t, http.StatusPaymentRequired, "Go to the checkout", "checkout?plan=basic").lacks(t, "Get ", "$99.00")
+	s.get(t, "app", "/pro/", browser, cookie("ada")).shows(t, http.StatusPaymentRequired, "Get <bdi>Pro</bdi>")
+}
+
+// TestBackslashInAnAddress: browsers leave it as it is, and the buyer comes back all the
+// same.
+func TestBackslashInAnAddress(t *testing.T) {
+	t.Parallel()
+	s := startShop(t)
+	page := s.raw(t, "app", "GET /pro/?path=C:\\x HTTP/1.1\r\nHost: "+s.sites["app"]+"\r\nAccept: text/html\r\nAuthorization: Bearer "+userToken("ada")+"\r\nConnection: close\r\n\r\n").
+		shows(t, http.StatusPaymentRequired, "%255Cx")
+	link := regexp.MustCompile(`href="(/auth/polar/checkout[^"]+)"`).FindStringSubmatch(page.body)
+	if link == nil {
+		t.Fatal("no way to the checkout")
+	}
+	s.get(t, "app", strings.ReplaceAll(link[1], "&amp;", "&"), browser, cookie("ada")).wants(t, http.StatusSeeOther)
+}
+
+// TestFromPolarsPortal: a strict cookie does not come along from there, so the account
+// page loads itself once more, and only once.
+func TestFromPolarsPortal(t *testing.T) {
+	t.Parallel()
+	s := startFramed(t, "login_url /login?next={return_to}", walled)
+	from := header("Sec-Fetch-Site", "cross-site")
+	r := s.get(t, "app", "/auth/polar/account", browser, from).shows(t, http.StatusUnauthorized, `<meta http-equiv="refresh" content="0">`, `href=""`)
+	if got := r.header.Get("Set-Cookie"); got != "polar_again=1; Path=/auth/polar; Max-Age=10; HttpOnly; SameSite=Lax" {
+		t.Errorf("the cookie is %s", got)
+	}
+	again := func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "polar_again", Value: "1"}) }
+	s.get(t, "app", "/auth/polar/account", browser, from, again).wants(t, http.StatusSeeOther)
+	// Not where a visit can do something, or at the app.
+	for _, path := range []string{"/auth/polar/checkout?plan=pro", "/auth/polar/portal", "/pro/"} {
+		s.get(t, "app", path, browser, from).wants(t, http.StatusSeeOther)
+	}
 }

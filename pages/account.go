@@ -8,13 +8,15 @@ import (
 
 // Account is what a visitor has.
 type Account struct {
-	// Done is what they have just done: cancel, keep, change, unschedule, invite,
-	// revoke or resend. Empty: nothing.
+	// Done is what they have just done: cancel, keep, change, scheduled, unschedule,
+	// invite, revoke or resend. Empty: nothing.
 	Done string
 	// Problem is why that did not work.
 	Problem *Refusal
-	// Post is where the forms go.
-	Post          string
+	// Post is where the forms go, Back where the visitor came from, if they did.
+	Post, Back string
+	// Changing says that they came to change their plan.
+	Changing      bool
 	Subscriptions []Subscription
 	// Others are the plans that are open by something else.
 	Others []Holding
@@ -44,12 +46,15 @@ type Subscription struct {
 	Holding
 	// PeriodEnd is when it renews, ResumesAt when it goes on if it is paused.
 	PeriodEnd, ResumesAt time.Time
-	// ForSeats says that it opens for whoever has a seat of it.
-	ForSeats bool
-	Pending  *Pending
+	// DueSince is when its payment failed, LastChance when that is no longer tried.
+	DueSince, LastChance time.Time
+	// ForSeats says that it opens for whoever has a seat of it, Unlinked that its
+	// customer is not the visitor's alone.
+	ForSeats, Unlinked bool
+	Pending            *Pending
 	// Changes are what it can be changed to. Product is their Next's URL.
-	Changes            []Change
-	CanCancel, CanKeep bool
+	Changes                           []Change
+	CanCancel, CanKeep, CanUnschedule bool
 	// Trouble is where a payment is mended, if one is due.
 	Trouble *Link
 }
@@ -75,6 +80,7 @@ type Seats struct {
 	Total     int
 	Available int
 	List      []Seat
+	More      bool   // than are listed
 	Others    []Link // of other purchases
 }
 
@@ -101,17 +107,18 @@ func (h *Holding) Badge() string {
 			return "trialing"
 		}
 		return "active"
-	case "canceling", "canceled_grace", "pausing":
+	case "canceling":
+		return "canceled"
+	case "pausing":
+		return "pausing"
+	case "canceled_grace":
 		return "ending"
-	case "past_due", "past_due_grace", "unpaid", "unpaid_grace":
+	case "due", "past_due", "past_due_grace", "unpaid", "unpaid_grace":
 		return "due"
 	case "paused":
 		return "paused"
 	case "renewal_grace", "unavailable", "unknown_status":
 		return "waiting"
-	}
-	if h.Status == "active" {
-		return "active"
 	}
 	return "closed"
 }
@@ -150,12 +157,38 @@ func (s *scene) Story(sub *Subscription) template.HTML {
 	switch {
 	case sub.Status == "paused" && !sub.ResumesAt.IsZero():
 		return s.Say("is.paused_until", "date", s.Date(sub.ResumesAt))
-	case sub.ForSeats && !sub.Allowed && sub.Status == "active":
-		return s.Say("is.seats", "date", s.Date(sub.PeriodEnd))
-	case !sub.Allowed && sub.Status == "active" && sub.Plan == "":
-		return s.Say("is.active", "date", s.Date(sub.PeriodEnd)) // it is for no plan here
+	case sub.Reason == "due" && !sub.LastChance.IsZero():
+		return s.Say("is.due", "date", s.Date(sub.DueSince), "last", s.Date(sub.LastChance))
+	case sub.Reason == "due":
+		return s.Say("is.due_open")
+	case sub.ForSeats && sub.Reason == "active":
+		return s.Say("is.seats", "date", s.Date(sub.Until))
 	}
 	return s.What(&sub.Holding)
+}
+
+// ChangesID is an anchor that only the first subscription has of those that can be
+// changed.
+func (a *Account) ChangesID(sub *Subscription) string {
+	for i := range a.Subscriptions {
+		if len(a.Subscriptions[i].Changes) > 0 {
+			if a.Subscriptions[i].ID == sub.ID {
+				return "change"
+			}
+			break
+		}
+	}
+	return "change-" + sub.ID
+}
+
+// NoChange says that the visitor came to change what cannot be changed.
+func (a *Account) NoChange() bool {
+	for i := range a.Subscriptions {
+		if len(a.Subscriptions[i].Changes) > 0 {
+			return false
+		}
+	}
+	return a.Changing
 }
 
 // PendingText is what is scheduled.

@@ -38,6 +38,7 @@ import (
 	"github.com/go-playground/locales/uk"
 	"github.com/go-playground/locales/vi"
 	"github.com/go-playground/locales/zh"
+	"github.com/go-playground/locales/zh_Hant"
 	"golang.org/x/text/currency"
 	"golang.org/x/text/feature/plural"
 	"golang.org/x/text/language"
@@ -97,6 +98,7 @@ var formats = []struct {
 	{"uk", uk.New(), symbolAfter},
 	{"vi", vi.New(), symbolAfter},
 	{"zh", zh.New(), symbolBefore},
+	{"zh-Hant", zh_Hant.New(), symbolBefore},
 }
 
 var formatTags, formatLanguages = func() (tags []language.Tag, m language.Matcher) {
@@ -136,7 +138,10 @@ func (t *Texts) locale(acceptLanguage string) *Locale {
 	if len(wanted) == 0 {
 		wanted = []language.Tag{tongue}
 	}
-	_, i, _ := formatLanguages.Match(wanted...)
+	_, i, sure := formatLanguages.Match(wanted...)
+	if sure < language.High { // of another language, and not to be read by this visitor
+		_, i, _ = formatLanguages.Match(tongue)
+	}
 	l := &Locale{
 		Lang: tongue.String(), Dir: "ltr", say: t.say[words], tongue: tongue,
 		dates: formats[i].dates, format: formats[i].tag, symbol: formats[i].symbol, print: message.NewPrinter(formatTags[i]),
@@ -145,7 +150,7 @@ func (t *Texts) locale(acceptLanguage string) *Locale {
 	case "Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm":
 		l.Dir = "rtl"
 	}
-	if region, sure := wanted[0].Region(); sure >= language.High {
+	if region, sure := wanted[0].Region(); sure > language.No { // de alone is Germany
 		if unit, ok := currency.FromRegion(region); ok {
 			l.Currency = unit.String()
 		}
@@ -169,7 +174,7 @@ func (l *Locale) date(t, now time.Time) template.HTML {
 	if l.format != l.Lang {
 		lang = ` lang="` + l.format + `"`
 	}
-	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `"` + lang + near + `>` + template.HTMLEscapeString(text) + `</time>`)
+	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `"` + lang + near + ` dir="auto">` + template.HTMLEscapeString(text) + `</time>`)
 }
 
 // count is a text about a number, in the form that the language has for it:
@@ -179,7 +184,12 @@ func (l *Locale) count(key string, n int) template.HTML {
 	if !ok {
 		text = l.say[key+".other"]
 	}
-	return fill(text, "n", l.print.Sprint(n))
+	return fill(text, "n", isolated(l.print.Sprint(n)))
+}
+
+// isolated is a text whose direction is its own, whatever stands around it.
+func isolated(text string) template.HTML {
+	return "<bdi>" + template.HTML(template.HTMLEscapeString(text)) + "</bdi>"
 }
 
 func pluralForm(tongue language.Tag, n int) string {

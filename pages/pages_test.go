@@ -61,6 +61,7 @@ func TestMoney(t *testing.T) {
 		{"", "usd", 123456789, "$1,234,567.89"},
 		{"en-GB", "gbp", 950, "£9.50"},
 		{"en-AU,en;q=0.5", "usd", 1000, "US$10.00"},
+		{"fa-IR", "usd", 1000, "$10.00"}, // not in Arabic, which is another language
 		{"de", "eur", 123450, "1.234,50\u00a0€"},
 		{"de-AT", "eur", 1000, "€\u00a010,00"},
 		{"fr-FR", "eur", 123450, "1\u00a0234,50\u00a0€"},
@@ -125,10 +126,10 @@ func TestDates(t *testing.T) {
 	}
 	christmas := time.Date(2026, 12, 24, 17, 5, 0, 0, time.FixedZone("", 3600))
 	for language, want := range map[string]string{
-		"":                        `<time datetime="2026-12-24T16:05:00Z">December 24, 2026</time>`,
+		"":                        `<time datetime="2026-12-24T16:05:00Z" dir="auto">December 24, 2026</time>`,
 		"en":                      `>December 24, 2026<`,
-		"en-GB":                   ` lang="en-GB">24 December 2026<`,
-		"de-AT":                   ` lang="de-AT">24. Dezember 2026<`,
+		"en-GB":                   ` lang="en-GB" dir="auto">24 December 2026<`,
+		"de-AT":                   ` lang="de-AT" dir="auto">24. Dezember 2026<`,
 		"fr":                      `>24 décembre 2026<`,
 		"ja":                      `>2026年12月24日<`,
 		"xx":                      `>December 24, 2026<`,
@@ -140,20 +141,22 @@ func TestDates(t *testing.T) {
 		}
 	}
 	got := string(texts.locale("en").date(now.Add(3*time.Hour), now))
-	if want := `<time datetime="2026-11-22T12:30:00Z" data-near>November 22, 2026, 12:30 pm UTC</time>`; got != want {
+	if want := `<time datetime="2026-11-22T12:30:00Z" data-near dir="auto">November 22, 2026, 12:30 pm UTC</time>`; got != want {
 		t.Errorf("what is near has no hour: %s", got)
 	}
 }
 
 func TestRefusalLines(t *testing.T) {
 	due := &Refusal{Code: "past_due", Until: now.AddDate(0, 0, -2), LastChance: now.Add(30 * time.Hour)}
-	wants(t, write(t, Brand{}, "en", due).Body.String(), "<h1>A payment has failed</h1>", "access ended on <time", "2 days left", "After that the subscription ends.")
+	wants(t, write(t, Brand{}, "en", due).Body.String(), "<h1>A payment has failed</h1>", "access ended on <time", "<bdi>2</bdi> days left", "After that the subscription ends.")
 	due.LastChance = now.Add(2 * time.Hour)
-	wants(t, write(t, Brand{}, "en", due).Body.String(), "1 day left")
+	wants(t, write(t, Brand{}, "en", due).Body.String(), "<bdi>1</bdi> day left")
 	due.LastChance = now.Add(-time.Hour)
 	if body := write(t, Brand{}, "en", due).Body.String(); strings.Contains(body, "days left") {
 		t.Error("a chance that is over is told")
 	}
+	due.Elsewhere = true
+	wants(t, write(t, Brand{}, "en", due).Body.String(), "Ask whoever pays for it")
 	own := &Refusal{Code: "bad_body", Title: "T", Detail: "seats must be a number."}
 	wants(t, write(t, Brand{}, "en", own).Body.String(), "seats must be a number.")
 	unknown := &Refusal{Code: "new_code", Title: "Something new", Detail: "It happened."}
@@ -278,21 +281,25 @@ func TestTexts(t *testing.T) {
 	}
 	over := &Refusal{Code: "canceled", Until: now.AddDate(0, 0, -9), Others: []Link{{Label: "plans", URL: "/pricing"}}}
 	wants(t, writeTo(t, s, "en-US", over).Body.String(), `<html lang="en" dir="ltr">`, "<h1>Come back</h1>")
-	wants(t, writeTo(t, s, "de-CH", over).Body.String(), `<html lang="de" dir="ltr">`, "Dein Abo lief bis <time", "</time> &lt;b&gt;.", "<h1>Come back</h1>", `lang="de-CH">13. November 2026<`)
+	wants(t, writeTo(t, s, "de-CH", over).Body.String(), `<html lang="de" dir="ltr">`, "Dein Abo lief bis <time", "</time> &lt;b&gt;.", "<h1>Come back</h1>", `lang="de-CH" dir="auto">13. November 2026<`)
 	wants(t, writeTo(t, s, "ar", over).Body.String(), `<html lang="ar" dir="rtl">`, "كل الخطط")
 	wants(t, writeTo(t, s, "ja", over).Body.String(), `<html lang="en" dir="ltr">`)
 	wants(t, writeTo(t, s, "en", &Pricing{Offers: []Offer{{Name: "Pro (EU)", Plan: "pro"}}}).Body.String(), "<bdi>Field Notes Pro</bdi>")
-	if got := string(s.texts.locale("pl").count("days", 3)); got != "3 dni" {
+	if got := string(s.texts.locale("pl").count("days", 3)); got != "<bdi>3</bdi> dni" {
 		t.Error(got)
 	}
 
 	for content, want := range map[string]string{
-		`{"en": {"canceled.titel": "x"}}`:                                 `there is no text "canceled.titel"`,
-		`{"en": {"canceled.dated": "until {data}"}}`:                      "{data}",
-		`{"en": {"canceled.title": " "}}`:                                 "is empty",
-		`{"e n": {}}`:                                                     `"e n" is no language`,
-		"{\n\"en\": {\n\"canceled.title\": 7\n}}":                         path + ":3",
-		"{\n\"en\": {\n":                                                  path + ":",
+		`{"en": {"canceled.titel": "x"}}`:            `there is no text "canceled.titel"`,
+		`{"en": {"canceled.dated": "until {data}"}}`: "{data}",
+		`{"en": {"canceled.title": " "}}`:            "is empty",
+		`{"und": {}}`:                                `"und" is no language`,
+		`{"x-klingon": {}}`:                          `"x-klingon" is no language`,
+		`{"en": {}, "EN": {}}`:                       "en stands there twice",
+		`{"de-DE": {}, "de-de": {}}`:                 "de-DE stands there twice",
+		`{"e n": {}}`:                                `"e n" is no language`,
+		"{\n\"en\": {\n\"canceled.title\": 7\n}}":    path + ":3",
+		"{\n\"en\": {\n":                             path + ":",
 		`{"en": {"canceled.title": "` + strings.Repeat("x", 2001) + `"}}`: "more than 2000",
 		strings.Repeat(" ", maxTexts+1):                                   "more than",
 	} {
@@ -328,20 +335,20 @@ func TestPrices(t *testing.T) {
 		language string
 		want     string
 	}{
-		"month":      {Offer{Every: Interval{"month", 1}, Prices: []Price{fixed(1000, "usd")}}, "en", `<strong>$10.00</strong> <span class="small">per month</span>`},
-		"quarter":    {Offer{Every: Interval{"month", 3}, Prices: []Price{fixed(1000, "usd")}}, "en", `every 3 months`},
+		"month":      {Offer{Every: Interval{"month", 1}, Prices: []Price{fixed(1000, "usd")}}, "en", `<strong><bdi>$10.00</bdi></strong> <span class="small">per month</span>`},
+		"quarter":    {Offer{Every: Interval{"month", 3}, Prices: []Price{fixed(1000, "usd")}}, "en", `every <bdi>3</bdi> months`},
 		"once":       {Offer{Prices: []Price{fixed(1000, "usd")}}, "en", `one-time payment`},
 		"free":       {Offer{Every: Interval{"month", 1}, Prices: []Price{fixed(0, "usd")}}, "en", `<p class="price"><strong>Free</strong></p>`},
 		"own":        {Offer{Prices: []Price{fixed(1000, "usd"), fixed(900, "eur")}}, "de-DE", "9,00\u00a0€"},
-		"also":       {Offer{Prices: []Price{fixed(1000, "usd"), fixed(900, "eur")}}, "de-DE", "Also in USD"},
+		"also":       {Offer{Prices: []Price{fixed(1000, "usd"), fixed(900, "eur")}}, "de-DE", "also <strong><bdi>10,00\u00a0$</bdi></strong>"},
 		"not own":    {Offer{Prices: []Price{fixed(1000, "usd"), fixed(900, "eur")}}, "ja-JP", "$10.00"},
 		"no region":  {Offer{Prices: []Price{fixed(1000, "usd"), fixed(900, "eur")}}, "de", "10,00\u00a0$"},
 		"custom":     {Offer{Prices: []Price{{Kind: PriceCustom, Currency: "usd"}}}, "en", "You name the price"},
-		"seats":      {Offer{Prices: []Price{{Kind: PriceSeats, Currency: "usd", Tiers: []Tier{{1, 500}}}}}, "en", "<strong>$5.00</strong> per seat"},
-		"metered":    {Offer{Prices: []Price{fixed(1000, "usd"), {Kind: PriceUnit, Currency: "usd", Unit: "0.5"}}}, "en", "plus <strong>$0.005</strong> per unit"},
+		"seats":      {Offer{Prices: []Price{{Kind: PriceSeats, Currency: "usd", Tiers: []Tier{{1, 500}}}}}, "en", "<strong><bdi>$5.00</bdi></strong> per seat"},
+		"metered":    {Offer{Prices: []Price{fixed(1000, "usd"), {Kind: PriceUnit, Currency: "usd", Unit: "0.5"}}}, "en", "plus <strong><bdi>$0.005</bdi></strong> per unit"},
 		"unknown":    {Offer{Name: "X", Prices: []Price{{Kind: "barter", Currency: "usd"}}}, "en", "<bdi>X</bdi>"},
-		"trial":      {Offer{Trial: Interval{"week", 1}}, "en", "1 week free"},
-		"two trials": {Offer{Trial: Interval{"week", 2}}, "en", "2 weeks free"},
+		"trial":      {Offer{Trial: Interval{"week", 1}}, "en", "<bdi>1</bdi> week free"},
+		"two trials": {Offer{Trial: Interval{"week", 2}}, "en", "<bdi>2</bdi> weeks free"},
 	} {
 		body := write(t, Brand{}, test.language, &Pricing{Offers: []Offer{test.offer}}).Body.String()
 		if !strings.Contains(body, test.want) {
@@ -357,19 +364,22 @@ func TestStories(t *testing.T) {
 		want []string
 	}{
 		"active":    {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later, Plan: "pro"}}, []string{"Renews on", "Active"}},
-		"canceling": {Subscription{Holding: Holding{Status: "active", Reason: "canceling", Allowed: true, Until: later}}, []string{"Canceled. Open until", "Ends soon"}},
+		"canceling": {Subscription{Holding: Holding{Status: "active", Reason: "canceling", Allowed: true, Until: later}}, []string{"Canceled. Open until", ">Canceled<"}},
 		"trial":     {Subscription{Holding: Holding{Status: "trialing", Reason: "trialing", Allowed: true, Until: later}}, []string{"Trial until", ">Trial<"}},
-		"grace":     {Subscription{Holding: Holding{Status: "past_due", Reason: "past_due_grace", Allowed: true, Until: later}}, []string{"5 days left", "Payment failed"}},
+		"grace":     {Subscription{Holding: Holding{Status: "past_due", Reason: "past_due_grace", Allowed: true, Until: later}}, []string{"<bdi>5</bdi> days left", "Payment failed"}},
 		"last day":  {Subscription{Holding: Holding{Status: "past_due", Reason: "past_due_grace", Allowed: true, Until: now.Add(time.Hour)}}, []string{"You have access until <time"}},
-		"due":       {Subscription{Holding: Holding{Status: "past_due", Reason: "past_due", Until: now.AddDate(0, 0, -1)}}, []string{"access ended on", "Payment failed"}},
-		"paused":    {Subscription{Holding: Holding{Status: "paused", Reason: "paused", Until: now.AddDate(0, 0, -1)}}, []string{"is paused since", "Paused"}},
+		"over":      {Subscription{Holding: Holding{Status: "past_due", Reason: "past_due", Until: now.AddDate(0, 0, -1)}}, []string{"access ended on", "Payment failed"}},
+		"paused":    {Subscription{Holding: Holding{Status: "paused", Reason: "paused", Until: now.AddDate(0, 0, -1)}}, []string{"has been paused since", "Paused"}},
 		"resumes":   {Subscription{Holding: Holding{Status: "paused", Reason: "paused"}, ResumesAt: later}, []string{"It goes on by itself on"}},
 		"renewal":   {Subscription{Holding: Holding{Status: "active", Reason: "renewal_grace", Allowed: true, Until: later}}, []string{"being confirmed"}},
-		"seats":     {Subscription{Holding: Holding{Status: "active", Reason: "no_subscription"}, ForSeats: true, PeriodEnd: later}, []string{"Its seats open for whoever has one", "Active"}},
-		"elsewhere": {Subscription{Holding: Holding{Status: "active", Reason: "plan_required", Name: "Other"}, PeriodEnd: later}, []string{"Renews on", "Other"}},
+		"seats":     {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, ForSeats: true}, []string{"Its seats open for whoever has one", "Active"}},
+		"due":       {Subscription{Holding: Holding{Status: "past_due", Reason: "due", Allowed: true}, DueSince: now.AddDate(0, 0, -3), LastChance: later}, []string{"A payment failed on <time", "ends on <time", "Payment failed"}},
+		"due, open": {Subscription{Holding: Holding{Status: "past_due", Reason: "due", Allowed: true}}, []string{"A payment failed. Update"}},
+		"pausing":   {Subscription{Holding: Holding{Status: "active", Reason: "pausing", Allowed: true, Until: later}}, []string{"Pauses on", ">Pausing<"}},
+		"unlinked":  {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, Unlinked: true}, []string{"may not be yours alone"}},
 		"pending":   {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, Pending: &Pending{Other: true, Name: "Team", At: later}}, []string{"Changes to <bdi>Team</bdi> on"}},
 		"unnamed":   {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, Pending: &Pending{Other: true, At: later}}, []string{"Changes to <bdi>another plan</bdi> on", "<bdi>Subscription</bdi>"}},
-		"fewer":     {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, Pending: &Pending{Seats: 1, At: later}}, []string{"Changes to 1 seat on"}},
+		"fewer":     {Subscription{Holding: Holding{Status: "active", Reason: "active", Allowed: true, Until: later}, Pending: &Pending{Seats: 1, At: later}}, []string{"Changes to <bdi>1</bdi> seat on"}},
 	} {
 		body := write(t, Brand{}, "en", &Account{Post: "/account", Manages: true, Subscriptions: []Subscription{test.sub}}).Body.String()
 		for _, want := range test.want {
@@ -422,7 +432,7 @@ func FuzzPages(f *testing.F) {
 			&Refusal{Code: text, Text: text, Title: text, Detail: text, RequestID: text, Next: link, Offers: []Offer{o}, Fields: []Field{{text, text}}},
 			&Pricing{Offers: []Offer{o}, Account: text},
 			&Account{Done: text, Post: "/account", Subscriptions: []Subscription{{ID: "1", Holding: h, Pending: &Pending{Name: text}}}, Others: []Holding{h}},
-			&Waiting{To: text, Pending: true, Again: "/again", Events: "/events"},
+			&Waiting{To: "/pro/", Pending: true, Again: "/again", Events: "/events"},
 		} {
 			body := writeTo(t, s, languages, p).Body.String()
 			if strings.Count(body, "<script") != 1 || strings.Count(body, "<style") != 1 || strings.ContainsAny(body, "\u202e\u2066") {

@@ -51,6 +51,8 @@ type Offer struct {
 // Pricing is what is for sale.
 type Pricing struct {
 	Offers []Offer
+	// Due is where a payment that failed is mended, if one has.
+	Due *Link
 	// Account is the address of the visitor's own page. Empty: nobody is known.
 	Account string
 }
@@ -127,7 +129,7 @@ func (s *scene) price(p *Price) template.HTML {
 		return ""
 	}
 	strong := func(text template.HTML) template.HTML { return "<strong>" + text + "</strong>" }
-	money := func(amount int64) template.HTML { return strong(fill(s.Money(amount, p.Currency))) }
+	money := func(amount int64) template.HTML { return strong(isolated(s.Money(amount, p.Currency))) }
 	switch p.Kind {
 	case PriceFixed:
 		if p.Amount == 0 {
@@ -156,7 +158,7 @@ func (s *scene) price(p *Price) template.HTML {
 		return s.Say("price.seat", "price", money(least))
 	case PriceUnit:
 		if amount := s.UnitPrice(p.Unit, p.Currency); amount != "" {
-			return s.Say("price.unit", "price", strong(fill(amount)))
+			return s.Say("price.unit", "price", strong(isolated(amount)))
 		}
 	}
 	return "" // of a kind that this version does not know: the checkout tells it
@@ -187,19 +189,22 @@ func (s *scene) FreeTrial(o *Offer) template.HTML {
 	return s.Count("trial."+o.Trial.Unit, o.Trial.Count)
 }
 
-// AlsoIn lists the other currencies.
+// maxAlso is in how many other currencies a price is told.
+const maxAlso = 4
+
+// AlsoIn is the price in other currencies.
 func (s *scene) AlsoIn(o *Offer) template.HTML {
-	chosen := s.currencyOf(o)
-	var others []string
-	seen := map[string]bool{chosen: true}
+	seen := map[string]bool{s.currencyOf(o): true}
+	var list []string
 	for i := range o.Prices {
-		if code := o.Prices[i].Currency; isCode(code) && !seen[code] {
-			seen[code] = true
-			others = append(others, strings.ToUpper(code))
+		p := &o.Prices[i]
+		if text := s.price(p); text != "" && !seen[p.Currency] && len(list) < maxAlso {
+			seen[p.Currency] = true
+			list = append(list, string(text))
 		}
 	}
-	if len(others) == 0 || len(others) > 8 {
+	if len(list) == 0 {
 		return ""
 	}
-	return s.Say("price.also", "price", strings.Join(others, ", "))
+	return s.Say("price.also", "price", template.HTML(strings.Join(list, ", ")))
 }

@@ -26,6 +26,8 @@ type Refusal struct {
 	// Until is when access ended, LastChance when a payment that failed is no longer
 	// tried. Zero: unknown.
 	Until, LastChance time.Time
+	// Elsewhere says that the visitor can do nothing about it: somebody else pays.
+	Elsewhere bool
 	// Next is what to do, Others are what else there is.
 	Next   *Link
 	Others []Link
@@ -57,6 +59,10 @@ func (s *scene) Lines(p *Refusal) (lines []template.HTML) {
 	key := p.key()
 	ours := english[key+".detail"]
 	switch dated := s.say[key+".dated"]; {
+	case p.Elsewhere && s.say[key+".other"] != "":
+		return append(lines, s.Say(key+".other"))
+	case s.say[key+".lead"] != "" && p.Detail == ours:
+		lines = append(lines, s.Say(key+".lead"))
 	case dated != "" && !p.Until.IsZero():
 		lines = append(lines, fill(dated, "date", s.Date(p.Until)))
 	case p.Text != "" || p.Detail == ours && ours != "":
@@ -79,5 +85,5 @@ func (s *scene) LinkText(l Link) template.HTML {
 
 // named is a name inside a sentence, whose direction does not turn the rest of it.
 func (s *scene) named(name string) template.HTML {
-	return "<bdi>" + template.HTML(template.HTMLEscapeString(clean(name, maxLine))) + "</bdi>"
+	return isolated(clean(name, maxLine))
 }

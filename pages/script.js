@@ -6,8 +6,19 @@ for (const t of document.querySelectorAll('time')) {
 }
 const waiting = document.querySelector('[data-again]');
 if (waiting) {
-	const again = () => location.replace(waiting.dataset.again);
-	setTimeout(again, 3000);
+	const { again, last, events, to } = waiting.dataset;
+	let tries = 0, asking = false;
+	const ask = async () => {
+		if (asking) return;
+		asking = true;
+		try {
+			const page = await (await fetch(again)).text();
+			if (!page.includes('data-' + 'again=')) return location.replace(to); // this script is in it, too
+		} catch { /* the network: once more */ }
+		asking = false;
+		if (++tries === 30) location.replace(last);
+	};
+	setInterval(ask, 3000);
 	let first = true;
-	new EventSource(waiting.dataset.events).onmessage = () => { if (first) first = false; else again(); };
+	new EventSource(events).onmessage = () => { if (first) first = false; else ask(); };
 }

@@ -33,7 +33,7 @@ var ErrBrand = errors.New("the brand cannot be used")
 type Brand struct {
 	// Name of the site. Default: the host that the visitor asked.
 	Name string
-	// Logo is the path of an SVG, PNG, JPEG, GIF or WebP file of at most 12 KiB: it
+	// Logo is the path of an SVG, PNG, JPEG, GIF or WebP file of at most 6 KiB: it
 	// stands in each page.
 	Logo string
 	// Color of buttons, as rgb or rrggbb, with or without #.
@@ -54,7 +54,7 @@ type Site struct {
 }
 
 const (
-	maxLogo = 12 << 10
+	maxLogo = 6 << 10
 	maxName = 60
 
 	defaultColor = "1f4fd8"

@@ -66,20 +66,26 @@ type Texts struct {
 // out is said in their English, and that in ours.
 func newTexts(own map[string]map[string]string) (*Texts, error) {
 	t := &Texts{tags: []language.Tag{language.English}, say: []map[string]string{english}}
-	if mine := own["en"]; mine != nil {
-		t.say[0] = over(mine, english)
-	}
-	for _, name := range slices.Sorted(maps.Keys(own)) {
+	others := make(map[string]map[string]string)
+	for name, texts := range own {
 		tag, err := language.Parse(name)
-		if err != nil {
+		if _, sure := tag.Base(); err != nil || tag.IsRoot() || sure == language.No {
 			return nil, fmt.Errorf("%w: %q is no language, like en, de or pt-BR", ErrTexts, name)
 		}
-		if err := checkTexts(name, own[name]); err != nil {
+		if err := checkTexts(name, texts); err != nil {
 			return nil, err
 		}
-		if name != "en" {
-			t.tags, t.say = append(t.tags, tag), append(t.say, over(own[name], t.say[0]))
+		switch written := tag.String(); {
+		case others[written] != nil || written == "en" && name != "en" && own["en"] != nil:
+			return nil, fmt.Errorf("%w: %s stands there twice", ErrTexts, written)
+		case written == "en":
+			t.say[0] = over(texts, english)
+		default:
+			others[written] = texts
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		t.tags, t.say = append(t.tags, language.MustParse(name)), append(t.say, over(others[name], t.say[0]))
 	}
 	t.languages = language.NewMatcher(t.tags)
 	return t, nil
