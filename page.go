@@ -80,7 +80,7 @@ func (v *visit) refusalPage(r *http.Request, p *problem) *pages.Refusal {
 	}
 	switch entitlement.Reason(p.Code) {
 	case entitlement.ReasonPastDue, entitlement.ReasonUnpaid, entitlement.ReasonPaused:
-		page.Elsewhere = page.Next == nil // nor has this site a way to it
+		page.Elsewhere = page.Next == nil && v.account != nil && (!v.identity.Manages || v.account.OwnCustomer() == "")
 	}
 	if p.offered != "" {
 		page.Offers = v.offersOf(p.offered)
@@ -188,17 +188,12 @@ func (v *visit) lastChance(p *problem) (t time.Time) {
 // for Polar to be refused.
 func (v *visit) offersOf(plan string) (list []pages.Offer) {
 	for _, o := range v.gateway.core.Shelf() {
-		if forSale(&o) && slices.Contains(o.Plans, plan) {
+		if o.Public() && slices.Contains(o.Plans, plan) {
 			list = append(list, offerPage(&o))
 		}
 	}
 	return list
 }
-
-// forSale says whether anybody may see a product.
-//
-// Source: https://polar.sh/docs/features/products (visibility)
-func forSale(o *gateway.Offer) bool { return o.Visibility == "" || o.Visibility == "public" }
 
 func offerPage(o *gateway.Offer) pages.Offer {
 	p := pages.Offer{

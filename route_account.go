@@ -71,7 +71,10 @@ func (g *Gateway) serveAccount(w http.ResponseWriter, r *http.Request, v *visit)
 		return badReturn("return_to").page(w, r, v)
 	}
 	page := v.accountPage(r, back)
-	if done, err := r.Cookie(doneCookie); err == nil {
+	if _, err := r.Cookie(againCookie); err == nil {
+		http.SetCookie(w, &http.Cookie{Name: againCookie, Path: v.routes, MaxAge: -1})
+	}
+	if done, err := r.Cookie(doneCookie); err == nil && isVisit(r) && r.Method == http.MethodGet {
 		v.setDone(w, r, "")
 		if accountForms[done.Value] != nil || done.Value == doneLater {
 			page.Done = done.Value
@@ -126,14 +129,21 @@ func (g *Gateway) submitAccount(w http.ResponseWriter, r *http.Request, v *visit
 		what = doneLater
 	}
 	v.setDone(w, r, what)
-	return redirect(w, r, withReturn(v.routes+"/account", back))
+	query := make(url.Values)
+	for name, value := range map[string]string{"return_to": back, "seats": r.PostForm.Get("seats")} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	address := url.URL{Path: v.routes + "/account", RawQuery: query.Encode()}
+	return redirect(w, r, address.String())
 }
 
 // accountPage is what a user has.
 func (v *visit) accountPage(r *http.Request, back string) *pages.Account {
 	core, base := v.gateway.core, v.routes
-	b := accountBuilder{visit: v, own: v.account.OwnCustomer(), portal: withReturn(base+"/portal", base+"/account")}
-	page := &pages.Account{Post: base + "/account", Back: back, Manages: v.identity.Manages, Changing: r.URL.Query().Get("change") != ""}
+	b := accountBuilder{visit: v, own: v.account.OwnCustomer(), portal: withReturn(base+"/portal", withReturn(base+"/account", back))}
+	page := &pages.Account{Post: base + "/account", Back: here(r, back), Manages: v.identity.Manages, Changing: r.URL.Query().Get("change") != ""}
 	if core.CanAsk() {
 		ctx, cancel := context.WithTimeout(r.Context(), pageTime)
 		b.offers, _ = core.Products(ctx) // without them plans go by their own names
@@ -211,6 +221,7 @@ func (b *accountBuilder) subscription(s *entitlement.Subscription) pages.Subscri
 		}
 	}
 	if !b.may || s.CustomerID != b.own {
+		page.Elsewhere = true
 		page.Unlinked = b.identity.Manages && b.gateway.core.CanAsk()
 		return page
 	}
@@ -257,7 +268,7 @@ func (b *accountBuilder) bare(page *pages.Subscription, s *entitlement.Subscript
 func (b *accountBuilder) changes(s *entitlement.Subscription) (list []pages.Change) {
 	for i := range b.offers {
 		o := &b.offers[i]
-		if o.ID == s.ProductID || !o.IsRecurring || !forSale(o) || bySeats(o) != s.Seats {
+		if o.ID == s.ProductID || !o.IsRecurring || !o.Public() || bySeats(o) != s.Seats {
 			continue
 		}
 		c := pages.Change{Product: o.ID, Offer: offerPage(o)}
@@ -277,25 +288,37 @@ func bySeats(o *gateway.Offer) bool {
 // that were.
 func (b *accountBuilder) others(subscriptions []pages.Subscription) (list []pages.Holding) {
 	rules := b.gateway.core.Rules()
-	told := make(map[string]bool) // the plans of subscriptions that are on the page
-	for s := range b.account.CurrentSubscriptions() {
-		for i := range rules.Plans {
-			if p := &rules.Plans[i]; slices.Contains(p.Products, s.ProductID) && !s.Seats {
-				told[p.Name] = true
-			}
-		}
-	}
 	for i, d := range entitlement.DecideEach(b.account, rules, b.now) {
-		plan := rules.Plans[i].Name
+		plan := &rules.Plans[i]
 		over := !d.Allowed && !d.Until.IsZero() && len(subscriptions) == 0 && d.Reason != entitlement.ReasonPlanRequired
-		if told[plan] || !d.Allowed && !over {
+		if !d.Allowed && !over || b.isTold(plan, &d) {
 			continue
 		}
 		list = append(list, pages.Holding{
-			Name: b.planName(&rules.Plans[i]), Plan: plan, Status: d.Status, Reason: string(d.Reason), Allowed: d.Allowed, Until: d.Until,
+			Name: b.planName(plan), Plan: plan.Name, Status: d.Status, Reason: string(d.Reason), Allowed: d.Allowed, Until: d.Until,
+			Elsewhere: !b.may,
 		})
 	}
 	return list
+}
+
+// isTold says whether a subscription that is on the page is what opens a plan: one that
+// sells its product, or gives its benefit, is open for the same reason and as long.
+func (b *accountBuilder) isTold(plan *entitlement.Plan, d *entitlement.Decision) bool {
+	for s := range b.account.CurrentSubscriptions() {
+		sells := slices.Contains(plan.Products, s.ProductID) && !s.Seats
+		gives := slices.ContainsFunc(b.account.Grants, func(g entitlement.Grant) bool {
+			return g.SubscriptionID == s.ID && slices.Contains(plan.Benefits, g.BenefitID)
+		})
+		_, own, _ := b.account.CurrentByID(s.ID, b.gateway.core.Rules(), b.now)
+		if (sells && own.Allowed || gives && d.Status == string(s.Status)) && d.Allowed {
+			return true
+		}
+		if sells && !d.Allowed {
+			return true
+		}
+	}
+	return false
 }
 
 // planName is what a plan is called that sells one thing, or its own name.
@@ -328,6 +351,7 @@ func (b *accountBuilder) seats(r *http.Request) *pages.Seats {
 	}
 	page := &pages.Seats{ID: list.Of.ID(), Total: list.Total, Available: list.Available}
 	page.Name, _ = b.name(list.Of.ProductID, "")
+	page.Asked = r.URL.Query().Get("seats")
 	for i := range list.Seats.Seats {
 		if s := &list.Seats.Seats[i]; s.Status != "revoked" {
 			if len(page.List) == maxSeats {

@@ -41,7 +41,7 @@ func (g *Gateway) servePricing(w http.ResponseWriter, r *http.Request, v *visit)
 			offer.Plan = v.soleName(offers, o)
 		}
 		offer.Yours = slices.Contains(mine, o.ID)
-		if !offer.Yours && !forSale(o) {
+		if !offer.Yours && !o.Public() {
 			continue
 		}
 		offer.Next = v.buyLink(o, &offer, known, back)
@@ -64,7 +64,9 @@ func (v *visit) isDue() bool {
 func (v *visit) products() []string {
 	mine, _ := v.account.Open(v.gateway.core.Rules(), v.now)
 	for s := range v.account.CurrentSubscriptions() {
-		mine = append(mine, s.ProductID)
+		if s.Status != entitlement.StatusIncomplete {
+			mine = append(mine, s.ProductID)
+		}
 	}
 	return mine
 }

@@ -28,6 +28,11 @@ type Offer struct {
 	Plans []string
 }
 
+// Public says whether anybody may see a product.
+//
+// Source: https://polar.sh/docs/features/products (visibility)
+func (o *Offer) Public() bool { return o.Visibility == "" || o.Visibility == "public" }
+
 const (
 	// shelfLife is how old the catalog may be. A webhook about a product ends
 	// it earlier.
@@ -274,26 +279,41 @@ func (g *Gateway) plansOf(product string) (names []string) {
 	return names
 }
 
-// PlanProducts are the products that a plan sells, but for those of which the catalog
-// has said that nobody can buy them.
+// PlanProducts are the products that a plan sells. What the catalog does not have is
+// left out, as nobody can buy it, and what is not public, if something else is. Where
+// nothing is left of them by an old copy, that is read anew, and they are all told.
 func (g *Gateway) PlanProducts(plan string) ([]string, error) {
 	i := slices.IndexFunc(g.plans, func(p entitlement.Plan) bool { return p.Name == plan })
 	if i < 0 {
 		return nil, ErrUnknownPlan
 	}
 	products := g.plans[i].Products
-	g.catalog.mu.Lock()
-	offers := g.catalog.offers
-	g.catalog.mu.Unlock()
-	if offers != nil {
-		products = slices.DeleteFunc(slices.Clone(products), func(id string) bool {
-			return !slices.ContainsFunc(offers, func(o Offer) bool { return o.ID == id })
-		})
+	offers := g.Shelf()
+	sold := func(fits func(*Offer) bool) (list []string) {
+		for _, id := range products {
+			if slices.ContainsFunc(offers, func(o Offer) bool { return o.ID == id && fits(&o) }) {
+				list = append(list, id)
+			}
+		}
+		return list
 	}
-	if len(products) == 0 {
+	public, all := sold((*Offer).Public), sold(func(*Offer) bool { return true })
+	switch {
+	case len(public) > 0:
+		return public, nil
+	case len(all) > 0:
+		return all, nil
+	case len(products) == 0 || offers != nil && g.isFresh():
 		return nil, fmt.Errorf("plan %s: %w", plan, ErrUnknownProduct)
 	}
 	return products, nil
+}
+
+// isFresh says whether the copy is young enough to be believed.
+func (g *Gateway) isFresh() bool {
+	g.catalog.mu.Lock()
+	defer g.catalog.mu.Unlock()
+	return within(g.catalog.read, g.local(), shelfLife)
 }
 
 // oneTime counts the products that are no subscriptions. What the catalog does

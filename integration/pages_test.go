@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/caddy-polar/caddy-polar/polar/box"
 )
 
@@ -353,6 +355,41 @@ func TestWhatIsNotForSaleIsNotOffered(t *testing.T) {
 	s.get(t, "app", "/auth/polar/checkout?plan=pro", browser, cookie("ada")).wants(t, http.StatusSeeOther)
 	s.get(t, "app", "/two/", browser, cookie("ada")).shows(t, http.StatusPaymentRequired, "Go to the checkout", "checkout?plan=basic").lacks(t, "Get ", "$99.00")
 	s.get(t, "app", "/pro/", browser, cookie("ada")).shows(t, http.StatusPaymentRequired, "Get <bdi>Pro</bdi>")
+}
+
+// TestOneSubscriptionIsToldOnce: also when its product is in two plans, and a pass is
+// told beside a subscription that is closed.
+func TestOneSubscriptionIsToldOnce(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.start(t, s.caddyfile(strings.Replace(selling, "plan basic {env.PRODUCT_BASIC}", "plan basic {env.PRODUCT_BASIC} {env.PRODUCT_PRO}", 1), s.paywall(t, "app")))
+	u, now := newSubscriber(s.pro.ID), time.Now().UTC()
+	s.deliver(t, "app", u.active(t))
+	if n := strings.Count(s.account(t, u.user).shows(t, http.StatusOK, "Renews on").body, "<section"); n != 1 {
+		t.Errorf("one subscription is told %d times", n)
+	}
+	s.deliver(t, "app", u.event(t, "subscription.past_due", object{"past_due_at": wire(now.Add(-9 * day))}))
+	s.ask(t, http.MethodPost, "/polar/users/"+u.user+"/passes", text(`{"plan":"pro"}`), header("Content-Type", "application/json")).wants(t, http.StatusOK)
+	page := s.account(t, u.user).shows(t, http.StatusOK, "access ended on", "Given to you.")
+	if n := strings.Count(page.body, "<section"); n != 2 {
+		t.Errorf("a closed subscription and a pass are told %d times", n)
+	}
+}
+
+// TestWhoCannotPayIsNotToldTo: the purchase is somebody else's customer's.
+func TestWhoCannotPayIsNotToldTo(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.start(t, s.caddyfile(strings.Replace(selling, "from cookie session", "from cookie session\n\t\t\tcustomer_claim org\n\t\t\tmanage_claim role owner", 1), s.paywall(t, "app")))
+	u, now := newSubscriber(s.pro.ID), time.Now().UTC()
+	s.deliver(t, "app", u.event(t, "subscription.past_due", object{"past_due_at": wire(now.Add(-2 * day))}))
+	member := func(r *http.Request) {
+		r.AddCookie(&http.Cookie{Name: "session", Value: sign(jwt.SigningMethodHS256, []byte(jwtSecret), claims("some-member", object{"org": u.user, "role": "member"}))})
+	}
+	s.get(t, "app", "/auth/polar/account", browser, member).shows(t, http.StatusOK, "ask whoever pays for it", "Somebody else pays for this.").
+		lacks(t, "Update your payment method", "Cancel subscription", "/auth/polar/portal")
+	s.deliver(t, "app", u.event(t, "subscription.past_due", object{"past_due_at": wire(now.Add(-9 * day))}))
+	s.get(t, "app", "/pro/", browser, member).shows(t, http.StatusPaymentRequired, "Ask whoever pays for it").lacks(t, "Update your payment method", "/auth/polar/portal")
 }
 
 // TestBackslashInAnAddress: browsers leave it as it is, and the buyer comes back all the

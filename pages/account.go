@@ -38,6 +38,9 @@ type Holding struct {
 	Status, Reason string
 	Allowed        bool
 	Until          time.Time
+	// Elsewhere says that the visitor cannot pay for it: somebody else does, or nobody
+	// can tell that it is them.
+	Elsewhere bool
 }
 
 // Subscription is one that is not over.
@@ -76,7 +79,8 @@ type Change struct {
 // Seats are those of one purchase.
 type Seats struct {
 	ID, Name  string
-	Unknown   bool // they could not be asked for
+	Asked     string // by which id, if by one
+	Unknown   bool   // they could not be asked for
 	Total     int
 	Available int
 	List      []Seat
@@ -136,7 +140,12 @@ func (h *Holding) Tone() string {
 
 // What is what happens next with something that opens a plan, and when.
 func (s *scene) What(h *Holding) template.HTML {
+	other := s.say[h.Reason+".other"]
 	switch {
+	case !h.Allowed && h.Elsewhere && other != "":
+		return fill(other)
+	case h.Allowed && h.Elsewhere && h.Reason == "past_due_grace":
+		return s.Say("is.past_due_other", "date", s.Date(h.Until))
 	case !h.Allowed:
 		if dated := s.say[h.Reason+".dated"]; dated != "" && !h.Until.IsZero() {
 			return fill(dated, "date", s.Date(h.Until))
@@ -146,6 +155,8 @@ func (s *scene) What(h *Holding) template.HTML {
 		return s.Say("is.past_due_grace_last", "date", s.Date(h.Until))
 	case h.Reason == "pass" && h.Until.IsZero():
 		return s.Say("is.pass_open")
+	case h.Until.IsZero() && s.say["is."+h.Reason+"_undated"] != "":
+		return s.Say("is." + h.Reason + "_undated")
 	case h.Until.IsZero():
 		return s.Say("is." + h.Reason)
 	}
@@ -157,11 +168,13 @@ func (s *scene) Story(sub *Subscription) template.HTML {
 	switch {
 	case sub.Status == "paused" && !sub.ResumesAt.IsZero():
 		return s.Say("is.paused_until", "date", s.Date(sub.ResumesAt))
+	case sub.Reason == "due" && sub.Elsewhere:
+		return s.Say("is.due_other")
 	case sub.Reason == "due" && !sub.LastChance.IsZero():
 		return s.Say("is.due", "date", s.Date(sub.DueSince), "last", s.Date(sub.LastChance))
 	case sub.Reason == "due":
 		return s.Say("is.due_open")
-	case sub.ForSeats && sub.Reason == "active":
+	case sub.ForSeats && sub.Reason == "active" && !sub.Until.IsZero():
 		return s.Say("is.seats", "date", s.Date(sub.Until))
 	}
 	return s.What(&sub.Holding)

@@ -12,9 +12,11 @@ if (waiting) {
 		if (asking) return;
 		asking = true;
 		try {
-			const page = await (await fetch(again)).text();
+			const answer = await fetch(again);
+			if (!answer.ok) throw answer;
+			const page = await answer.text();
 			if (!page.includes('data-' + 'again=')) return location.replace(to); // this script is in it, too
-		} catch { /* the network: once more */ }
+		} catch { /* somebody restarts: once more */ }
 		asking = false;
 		if (++tries === 30) location.replace(last);
 	};
