@@ -98,6 +98,7 @@ type Gateway struct {
 	sender     Sender
 	notifier   *notifier
 	onNotified func(arrived bool)
+	keyring    *keyring // of assertions
 	plans      []entitlement.Plan
 	// plansDigest stands for the plans.
 	plansDigest [8]byte
@@ -211,6 +212,7 @@ func New(c Config) (*Gateway, error) {
 		g.logger = zap.NewNop()
 	}
 	g.sender, g.notifier = c.Notify, g.sharedNotifier()
+	g.keyring = g.sharedKeyring()
 	if len(c.WebhookSecrets) > 0 {
 		v, err := polar.NewWebhookVerifier(c.WebhookSecrets...)
 		if err != nil {
