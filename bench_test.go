@@ -10,8 +10,13 @@ import (
 
 // BenchmarkGate is the gate's own cost for a known token and user, with a next
 // handler that does nothing. Resetting the request is taken off by "reset".
-func BenchmarkGate(b *testing.B) {
-	app, ctx := provisioned(b, "plan pro "+testProduct)
+func BenchmarkGate(b *testing.B) { benchGate(b, "") }
+
+// BenchmarkGateAsserts is the same with what it tells the upstream signed.
+func BenchmarkGateAsserts(b *testing.B) { benchGate(b, "\nassertion {\naudience app\n}") }
+
+func benchGate(b *testing.B, more string) {
+	app, ctx := provisioned(b, "plan pro "+testProduct+more)
 	take(b, app.Gateways["default"], activeNow(b))
 	bearer := "Bearer " + token(b, testUser, nil)
 

@@ -45,6 +45,7 @@ func init() {
 //		page            { ... }
 //		return_to       <host>...
 //		headers         <prefix> [<name>...]
+//		assertion       { ... }
 //		notify          <url> <secret> [<secret>]
 //		memory          <n>
 //		audit           <duration>|off
@@ -137,6 +138,7 @@ func (g *Gateway) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"page":           g.parsePage,
 		"return_to":      g.parseReturnTo,
 		"headers":        g.parseHeaders,
+		"assertion":      g.parseAssertion,
 		"notify":         g.parseNotify,
 		"memory":         g.parseMemory,
 		"audit":          g.parseAudit,

@@ -90,6 +90,16 @@ func TestCaddyfileMistakes(t *testing.T) {
 		{"audit too short", in("audit 1m", ""), []string{"Caddyfile:3", "audit", "30d"}},
 		{"audit of no time", in("audit month", ""), []string{"Caddyfile:3", "audit", `"month"`}},
 		{"audit of zero", in("audit 0", ""), []string{"Caddyfile:3", "audit", "off"}},
+		{"assertion without a block", in("assertion", ""), []string{"Caddyfile:3", "assertion: it needs an audience", "audience <name of the app>"}},
+		{"assertion in one line", in("assertion app", ""), []string{"Caddyfile:3", `unexpected "app"`, "assertion takes a block"}},
+		{"assertion for nobody", in("assertion {\nkey auto\n}", ""), []string{"Caddyfile:5", "it needs an audience"}},
+		{"assertion for two", in("assertion {\naudience a b\n}", ""), []string{"Caddyfile:4", "audience takes exactly one"}},
+		{"assertion with an unknown word", in("assertion {\naudiense a\n}", ""), []string{"Caddyfile:4", `"audiense"`, "audience, issuer, key"}},
+		{"assertion without a key", in("assertion {\naudience a\nkey\n}", ""), []string{"Caddyfile:5", "key takes one or more"}},
+		{"assertion of both kinds of keys", in("assertion {\naudience a\nkey a.pem\nkey auto\n}", ""), []string{"Caddyfile:7", "key auto stands alone"}},
+		{"assertion of many keys", in("assertion {\naudience a\nkey a b c d e\n}", ""), []string{"Caddyfile:6", "5 keys"}},
+		{"assertion with a key in it", in("assertion {\naudience a\nkey \"-----BEGIN PRIVATE KEY-----\"\n}", ""), []string{"Caddyfile:6", "name its file"}},
+		{"assertion twice", in("assertion {\naudience a\n}\nassertion {\naudience a\n}", ""), []string{"Caddyfile:6", "given twice"}},
 		{"link by what is no word", in("link phone", ""), []string{"Caddyfile:3", "link takes one of email"}},
 		{"link by nothing", in("link", ""), []string{"Caddyfile:3", "link takes one of email"}},
 		{"link by two", in("link email email", ""), []string{"Caddyfile:3", "link takes one of email"}},
@@ -246,6 +256,7 @@ func TestLoadMistakes(t *testing.T) {
 	t.Setenv("MEMBER_TOKEN", "polar_mst_fake")
 	t.Setenv("LISTEN", "47eaa0992cb6416d86dc283cf0480ff9")
 	t.Setenv("LONG", strings.Repeat("k", 32))
+	t.Setenv("KEY", newKeyPEM(t))
 	const plan = "\nplan pro p1\n"
 	const jwt = "\njwt secret {env.LONG}\n"
 	for _, test := range []struct {
@@ -277,6 +288,14 @@ func TestLoadMistakes(t *testing.T) {
 		{"algorithm none", "jwt {\nsecret {env.LONG}\nalgorithms none\n}" + plan, []string{"jwt", "none"}},
 		{"algorithm of another key", "jwt {\nsecret {env.LONG}\nalgorithms RS256\n}" + plan, []string{"jwt", "RS256"}},
 		{"issuers without prefixes", "jwt {\nsecret {env.LONG}\nissuer a\n}\njwt {\nsecret {env.LONG}\nissuer b\n}" + plan, []string{"user_prefix"}},
+		{"assertion of a public key", "assertion {\naudience a\nkey " + file("public.pem", "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----") + "\n}" + jwt + plan, []string{"gateway default: assertion: key: ", "public.pem: ", "give the private key"}},
+		{"assertion of no key", "assertion {\naudience a\nkey {env.SHORT_SECRET}\n}" + jwt + plan, []string{"assertion: key: {env.SHORT_SECRET}: neither auto nor a file"}},
+		{"assertion of no file", "assertion {\naudience a\nkey " + dir + "/none.pem\n}" + jwt + plan, []string{"assertion: key: ", "none.pem: neither auto nor a file", "no such file"}},
+		{"assertion of one key twice", "assertion {\naudience a\nkey {env.KEY} {env.KEY}\n}" + jwt + plan, []string{"assertion: key: {env.KEY}: it is given twice"}},
+		{"assertion for an empty name", "assertion {\naudience {env.EMPTY}\n}" + jwt + plan, []string{"assertion: audience: {env.EMPTY} is empty"}},
+		{"assertion by an empty name", "assertion {\naudience a\nissuer {env.EMPTY}\n}" + jwt + plan, []string{"assertion: issuer: {env.EMPTY} is empty"}},
+		{"assertion that is not sent", "headers X-Polar- User\nassertion {\naudience a\n}" + jwt + plan, []string{"assertion: headers names which", "add Assertion"}},
+		{"assertion sent without a block", "headers X-Polar- User assertion" + jwt + plan, []string{"headers: Assertion goes with an assertion block"}},
 		{"leeway", "jwt {\nsecret {env.LONG}\nleeway 1h\n}" + plan, []string{"leeway"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -338,6 +357,8 @@ func TestJSON(t *testing.T) {
 	t.Setenv("NOTIFY", fakeNotifySecret)
 	t.Setenv("NOTIFY_OLD", fakeNotifySecret)
 	t.Setenv("SESSION", "http://app:3000/me")
+	t.Setenv("KEY", newKeyPEM(t))
+	t.Setenv("KEY_BEFORE", newKeyPEM(t))
 	config, err := adapt(in(`
 access_token {env.SECRET}
 webhook_secret {env.SECRET} {env.SECRET}
@@ -399,7 +420,13 @@ page {
 	color 1d6b52
 	texts {env.TEXTS}
 }
-headers X-Gate- User plan
+headers X-Gate- User plan assertion
+assertion {
+	audience {env.LOGIN}
+	issuer https://gate.example
+	key {env.KEY}
+	key {env.KEY_BEFORE}
+}
 audit 7d
 notify http://localhost:3000/hooks {env.NOTIFY} {env.NOTIFY_OLD}
 memory 5000
@@ -425,7 +452,8 @@ polar_require @api /api/* pro basic {
 		`"from":[{"cookie":"session"},{"header":"X-Token"}]`, `"plans":[{"name":"basic"`, `"past_due":"polar"`,
 		`"handler":"polar_require"`, `"path":"/billing"`, `"public":["/api/health"]`, `"refuse":"redirect"`,
 		`"customer_claim":["org.id","user.id"],"manage_claim":{"path":"org.role","values":["owner","billing"]}`,
-		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"header_names":["User","plan"]`, `"audit":604800000000000`,
+		`"preflight":"refuse"`, `"recheck":5000000000`, `"headers":"X-Gate-"`, `"header_names":["User","plan","assertion"]`,
+		`"assertion":{"audience":"{env.LOGIN}","issuer":"https://gate.example","key":["{env.KEY}","{env.KEY_BEFORE}"]}`, `"audit":604800000000000`,
 		`"notify":{"url":"http://localhost:3000/hooks","secrets":["{env.NOTIFY}","{env.NOTIFY_OLD}"]}`, `"memory":5000`, `"link":"email"`,
 		`"login_url":"{env.LOGIN}?next={return_to}","upgrade_url":"https://example.com/plans?why={reason}"`,
 		`"page":{"name":"Field Notes","logo":"{env.LOGO}","color":"1d6b52","texts":"{env.TEXTS}"}`, `"on_unavailable":"allow"`,
@@ -461,14 +489,17 @@ func TestJSONMistakes(t *testing.T) {
 		`{"jwt":[{"secret":"` + strings.Repeat("k", 32) + `","manage_claim":{"path":"a"}}]}`:            "customer_claim or manage_claim",
 		`{"jwt":[{"secret":"` + strings.Repeat("k", 32) + `","customer_claim":["user_metadata.org"]}]}`: "users can write",
 		`{"session":{"url":"http://localhost","cookies":["s"],"manage_path":{"values":["a"]}}}`:         "customer_claim or manage_claim",
-		`{"jwt":[{}]}`:                                 "jwt",
-		`{"grace":{"past_due":"soon"}}`:                "past_due",
-		`{"grace":{"renewal":-1}}`:                     "renewal",
-		`{"memory":7}`:                                 "from 100",
-		`{"header_names":["Token"]}`:                   `"Token" is none of`,
-		`{"audit":1000}`:                               "audit",
-		`{"notify":{"url":"http://localhost:3000/x"}}`: "notify: it needs one secret",
-		`{"notify":{"url":"x","secrets":["a"]}}`:       "notify: the address must be whole",
+		`{"jwt":[{}]}`:                  "jwt",
+		`{"grace":{"past_due":"soon"}}`: "past_due",
+		`{"grace":{"renewal":-1}}`:      "renewal",
+		`{"memory":7}`:                  "from 100",
+		`{"header_names":["Token"]}`:    `"Token" is none of`,
+		`{"assertion":{}}`:              "assertion: it needs an audience",
+		`{"assertion":{"audience":"a","key":["auto","auto"]}}`: "key auto stands alone",
+		`{"assertion":{"audience":"a","key":[""]}}`:            "assertion: key is empty",
+		`{"audit":1000}`: "audit",
+		`{"notify":{"url":"http://localhost:3000/x"}}`:                              "notify: it needs one secret",
+		`{"notify":{"url":"x","secrets":["a"]}}`:                                    "notify: the address must be whole",
 		`{"notify":{"url":"http://localhost:3000/x","secrets":["whsec_c2hvcnQ="]}}`: "24 to 64 bytes",
 		`{"headers":"X-"}`:                                                    "X-Forwarded-For",
 		`{"on_unavailable":"maybe"}`:                                          "on_unavailable",

@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 
+	"github.com/caddy-polar/caddy-polar/assertion"
 	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 	"github.com/caddy-polar/caddy-polar/gateway"
@@ -141,6 +142,9 @@ type Gateway struct {
 	// like User and Plan: each costs a proxy more than a microsecond. Default: all.
 	HeaderNames []string `json:"header_names,omitempty"`
 
+	// Assertion has the headers signed as well, in one more. Default: none is.
+	Assertion *Assertion `json:"assertion,omitempty"`
+
 	name   string
 	logger *zap.Logger
 	debug  bool // it writes what is for debugging; asking it costs more than a look here
@@ -159,7 +163,8 @@ type Gateway struct {
 	budget      int    // of background requests a minute
 	shared      *polar.Limiter
 	origins     *origins
-	notify      *notify.Sender // nil: the app is not told
+	notify      *notify.Sender    // nil: the app is not told
+	assertion   *assertion.Signer // nil: nothing is signed for the app
 	streams     streams
 	open        openStreams
 	young       young
@@ -174,7 +179,7 @@ type Gateway struct {
 
 	short, long atomic.Int64 // bytes of unverified webhook bodies: see maxInFlight
 
-	warnedSignature, warnedBusy, warnedStore, warnedLoop onceAMinute
+	warnedSignature, warnedBusy, warnedStore, warnedLoop, warnedAssertion onceAMinute
 }
 
 // JWT says whose tokens name users, and where to look for them. Exactly one of
@@ -432,6 +437,9 @@ func (g *Gateway) cleanup() error {
 	if g.notify != nil {
 		g.notify.Close()
 	}
+	if g.assertion != nil {
+		g.assertion.Close()
+	}
 	g.dropLimiter()
 	err := g.dropMetrics()
 	if g.store != nil {
@@ -454,7 +462,7 @@ func (g *Gateway) coreConfig() (gateway.Config, error) {
 		return gateway.Config{}, err
 	}
 	steps := []func(*gateway.Config) error{
-		g.checkWords, g.resolveServer, g.resolveToken, g.resolveWebhookSecrets, g.resolvePlans, g.resolveNotify, g.resolvePages, g.resolveAway,
+		g.checkWords, g.resolveServer, g.resolveToken, g.resolveWebhookSecrets, g.resolvePlans, g.resolveNotify, g.resolveAssertion, g.resolvePages, g.resolveAway,
 	}
 	for _, step := range steps {
 		if err := step(&c); err != nil {

@@ -360,7 +360,9 @@ func (g *Gate) covers(s *requestState, r *http.Request) (bool, error) {
 		// upstream gets pro/x.
 		return false, gateway.ErrBadPath
 	}
-	paths = append(paths, s.overrides...)
+	if s.overrides != nil {
+		paths = append(paths, *s.overrides...)
+	}
 	readings, err := gateway.ReadPaths(paths...)
 	if err != nil {
 		return false, err

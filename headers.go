@@ -29,12 +29,14 @@ const (
 	headerGraceUntil
 	headerCustomer
 	headerExternalCustomer
+	headerAssertion
 )
 
 // headerWords are what comes after the prefix.
 var headerWords = [headerCount]string{
 	headerUser: "User", headerPlan: "Plan", headerPlans: "Plans", headerStatus: "Status", headerReason: "Reason",
 	headerUntil: "Until", headerGraceUntil: "Grace-Until", headerCustomer: "Customer", headerExternalCustomer: "External-Customer",
+	headerAssertion: "Assertion",
 }
 
 // makeHeaderNames makes the names of the headers, of which those of words are sent, or
@@ -139,7 +141,7 @@ func (t *trailerStripper) Read(p []byte) (int, error) {
 }
 
 // headerCount is how many headers we send.
-const headerCount = 9
+const headerCount = 10
 
 // headerValues are the values of our headers, as strings that a header can
 // hold, in the order of headerNames. Empty ones are not sent.

@@ -83,6 +83,7 @@ func (a *App) Start() error {
 			g.metrics.syncedLast(g.core.Now())
 		}
 		g.startKeys()
+		g.startAssertion()
 	}
 	return nil
 }

@@ -23,8 +23,9 @@ const requestVar = "polar_request"
 // requestState is what all of our handlers share about one request. There is one for
 // each request, so that its size counts.
 type requestState struct {
-	// overrides are the paths in X-Original-URL and X-Rewrite-URL.
-	overrides []string
+	// overrides are the paths in X-Original-URL and X-Rewrite-URL. Nil if there are
+	// none, as nearly always: a pointer is smaller.
+	overrides *[]string
 	// credentials are the headers before a token was stripped, for whoever
 	// looks for one later. Nil while nothing was stripped.
 	credentials http.Header
@@ -121,14 +122,17 @@ func (s *requestState) sift(h http.Header, n *headerNames) {
 
 // takeOverrides remembers the paths of a header that overrides that of the request.
 func (s *requestState) takeOverrides(values []string) {
+	if s.overrides == nil {
+		s.overrides = new([]string)
+	}
 	for _, value := range values {
 		if value == "" {
 			continue
 		}
 		path := gateway.OverridePath(value)
-		s.overrides = append(s.overrides, path)
+		*s.overrides = append(*s.overrides, path)
 		if _, rest, ok := strings.Cut(path, ":"); ok {
-			s.overrides = append(s.overrides, "/"+rest) // http:pro/x
+			*s.overrides = append(*s.overrides, "/"+rest) // http:pro/x
 		}
 	}
 }
@@ -382,6 +386,9 @@ func (v *visit) expose(r *http.Request, gated bool) {
 		payer = v.identity.Customer
 	}
 	values := headersOf(v.identity.User, payer, v.standing, v.decision, v.until, gated)
+	if v.gateway.assertion != nil {
+		values[headerAssertion] = v.assert(&values, payer)
+	}
 	v.gateway.names.set(r.Header, &values, &v.own, v.there)
 	v.there = ours
 }

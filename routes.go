@@ -37,6 +37,7 @@ var routes = map[string]route{
 	"/subscription": {allow: "GET, HEAD, PATCH, OPTIONS", serve: (*Gateway).serveSubscription, user: true, control: "PATCH"},
 	"/entitlements": {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveEntitlements, user: true},
 	"/portal":       {allow: "GET, POST, OPTIONS", serve: (*Gateway).servePortal, user: true, control: "GET, POST", opens: true},
+	"/jwks.json":    {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveKeys, machine: true},
 	"/products":     {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).serveProducts},
 	"/pricing":      {allow: "GET, HEAD, OPTIONS", serve: (*Gateway).servePricing, page: true},
 	"/account":      {allow: "GET, HEAD, POST, OPTIONS", serve: (*Gateway).serveAccount, user: true, control: "POST", page: true},

@@ -42,6 +42,7 @@ func TestEveryWordIsInTheTable(t *testing.T) {
 		"plan":           "polar {\nplan pro {\n" + bad + "\n}\n}",
 		"grace":          "polar {\ngrace {\n" + bad + "\n}\n}",
 		"checkout":       "polar {\ncheckout {\n" + bad + "\n}\n}",
+		"assertion":      "polar {\nassertion {\n" + bad + "\n}\n}",
 		"page":           "polar {\npage {\n" + bad + "\n}\n}",
 		"sync":           "polar {\nsync {\n" + bad + "\n}\n}",
 		"a site's polar": "polar {\n" + bad + "\n}",
