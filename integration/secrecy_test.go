@@ -1,8 +1,11 @@
 package integration
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +14,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/caddy-polar/caddy-polar/cache"
 )
 
 // TestSecrecy lets a server with recognizable secrets do all that it can do,
@@ -25,12 +30,17 @@ func TestSecrecy(t *testing.T) {
 	s.env["NOTIFY_SECRET"] = "whsec_" + base64.StdEncoding.EncodeToString([]byte(canary+"-notify-secret-of-more-than-24-bytes"))
 	s.env["JWT_SECRET"] = canary + "-jwt-secret-of-more-than-thirty-two-bytes"
 	s.key = []byte(s.env["POLAR_WEBHOOK_SECRET"])
+	key, err := os.ReadFile(s.newKeyFile(t, "assertion.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.env["ASSERTION_KEY"] = string(key)
 	token := func(user string, changes object) string {
 		return sign(jwt.SigningMethodHS256, []byte(s.env["JWT_SECRET"]), claims(user, changes))
 	}
 	down := freeAddress(t) // nobody answers for Polar
 	polar := strings.NewReplacer(
-		"polar {", "polar {\n\t\tnotify {env.NOTIFY_URL} {env.NOTIFY_SECRET}\n\t\taccess_token {env.POLAR_ACCESS_TOKEN}\n\t\tserver http://"+down,
+		"polar {", "polar operated {\n\t\tassertion {\n\t\t\taudience app\n\t\t\tkey {env.ASSERTION_KEY}\n\t\t}\n\t}\n\tpolar {\n\t\tassertion {\n\t\t\taudience app\n\t\t\tkey auto\n\t\t}\n\t\tnotify {env.NOTIFY_URL} {env.NOTIFY_SECRET}\n\t\taccess_token {env.POLAR_ACCESS_TOKEN}\n\t\tserver http://"+down,
 		"jwt secret {env.JWT_SECRET}", "jwt {\n\t\t\tsecret {env.JWT_SECRET}\n\t\t\tfrom header Authorization\n\t\t\tfrom cookie session\n\t\t}",
 	).Replace(usual)
 	config := s.caddyfile(polar, s.site(t, "app", `
@@ -56,12 +66,15 @@ func TestSecrecy(t *testing.T) {
 	nobody := token("nobody_of_the_secrecy_test", nil)
 	tokens := []string{good, expired, foreign, nobody}
 	var answers strings.Builder
+	var assertions []string
 	for _, tok := range tokens {
 		for _, path := range []string{"/pro/x", "/mine/x", "/auth/polar/subscription", "/auth/polar/entitlements", "/auth/polar/nothing"} {
 			for _, how := range []option{bearer(tok), header("Cookie", "session="+tok)} {
 				r := s.get(t, "app", path, how)
 				if r.header.Get("Via") == "" { // else it is the upstream's
 					answers.WriteString(r.String())
+				} else if token := r.seen(t).Header.Get("X-Polar-Assertion"); token != "" {
+					assertions = append(assertions, token)
 				}
 			}
 		}
@@ -72,7 +85,9 @@ func TestSecrecy(t *testing.T) {
 	} {
 		answers.WriteString(s.do(t, http.MethodPost, "app", webhookPath, how).String())
 	}
+	answers.WriteString(s.get(t, "app", "/auth/polar/jwks.json").wants(t, http.StatusOK).body)
 	s.load(t, strings.Replace(config, "POLAR_WEBHOOK_SECRET", "NOT_SET", 1))
+	s.load(t, strings.Replace(config, "ASSERTION_KEY", "JWT_SECRET", 1))
 	s.load(t, config+"\n# changed").wants(t, http.StatusOK)
 
 	shown := map[string]string{
@@ -103,6 +118,7 @@ func TestSecrecy(t *testing.T) {
 		shown["caddy polar "+strings.Join(args, " ")] = out + said
 	}
 	s.stop(t)
+	seeds := assertionSeeds(t, s.store())
 	copied, err := os.ReadFile(filepath.Join(s.dir, "backup.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -118,6 +134,21 @@ func TestSecrecy(t *testing.T) {
 		for _, tok := range tokens { // nor a part of one
 			if strings.Contains(text, tok[strings.LastIndex(tok, ".")+1:]) {
 				t.Errorf("%s shows a token's signature", where)
+			}
+		}
+	}
+
+	// Of assertions Caddy's own log for debugging tells, as of all that it sends to the app.
+	if len(assertions) == 0 {
+		t.Error("nothing was asserted")
+	}
+	shown["the log"] = linesWithout(shown["the log"], `"logger":"http.handlers.reverse_proxy"`)
+	delete(shown, "the backup's bytes") // which has the store's keys
+	keyLines := strings.Split(strings.TrimSpace(string(key)), "\n")
+	for where, text := range shown {
+		for _, secret := range append(append(seeds, keyLines[1]), assertions...) {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s shows an assertion, or its key", where)
 			}
 		}
 	}
@@ -152,6 +183,33 @@ func TestSecrecy(t *testing.T) {
 			t.Errorf("/metrics has no %s", metric)
 		}
 	}
+}
+
+// assertionSeeds are the private keys in a store that nobody has open, in every way
+// that they could be shown.
+func assertionSeeds(t *testing.T, store string) (shown []string) {
+	t.Helper()
+	file := cache.New(store)
+	defer file.Close()
+	raw, err := file.Note("assertion keys")
+	if err != nil || len(raw) != 8+ed25519.SeedSize {
+		t.Fatalf("%d bytes of keys: %v", len(raw), err)
+	}
+	for _, secret := range [][]byte{raw[8:], raw} {
+		shown = append(shown, string(secret), hex.EncodeToString(secret), fmt.Sprint(secret),
+			strings.TrimRight(base64.StdEncoding.EncodeToString(secret), "="), base64.RawURLEncoding.EncodeToString(secret))
+	}
+	return shown
+}
+
+func linesWithout(text, word string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, word) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // TestLiteralSecret checks that a secret in the configuration itself is warned
