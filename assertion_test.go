@@ -314,3 +314,19 @@ func TestAssertionStandsInNoPlaceholder(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestAssertionWithoutASite: doctor tells that nobody can fetch the keys.
+func TestAssertionWithoutASite(t *testing.T) {
+	app, ctx := provisioned(t, "plan pro "+testProduct+asserting)
+	g := app.Gateways["default"]
+	told := func() bool {
+		return slices.ContainsFunc(g.risks(), func(risk string) bool { return strings.Contains(risk, "no site has polar") })
+	}
+	if !told() {
+		t.Error("it does not tell")
+	}
+	siteOf(t, ctx)
+	if told() {
+		t.Error("it tells although there is a site")
+	}
+}

@@ -78,6 +78,9 @@ func (g *Gateway) risks() (list []string) {
 	if g.Link == linkEmail && len(g.JWT) == 0 && g.Session == nil {
 		list = append(list, "link email does nothing without jwt or session")
 	}
+	if g.Assertion != nil && len(g.sites.routes) == 0 {
+		list = append(list, "assertion: no site has polar, which publishes the keys: no app can verify it")
+	}
 	for _, rule := range g.sites.dry {
 		list = append(list, "polar_require "+rule+" has dry_run: it refuses nobody")
 	}
