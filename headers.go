@@ -195,15 +195,14 @@ func (n *headerNames) set(h http.Header, v, own *headerValues, there present) {
 	}
 	for i := range n.names {
 		name, value := n.names[i], v[i]
-		if there == ours {
-			if held := h[name]; len(held) == 1 && &held[0] == &own[i] && own[i] == value {
-				continue
-			}
+		held, stands := h[name]
+		if there == ours && len(held) == 1 && &held[0] == &own[i] && own[i] == value {
+			continue
 		}
 		own[i] = value
 		if value != "" && n.sent[i] {
 			h[name] = own[i : i+1 : i+1]
-		} else {
+		} else if stands {
 			delete(h, name)
 		}
 	}
