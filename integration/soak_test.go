@@ -80,6 +80,11 @@ func TestSoak(t *testing.T) {
 			s.load(t, configs[n%2])
 		}
 	})
+	load.Go(func() { // the box has a clock of its own, which goes when it is moved
+		for sleep(ctx, time.Second) {
+			s.box.AdvanceTo(time.Now())
+		}
+	})
 	samples := s.watch(ctx, whole)
 	load.Wait()
 	s.box.SetTrouble(box.Trouble{})
