@@ -204,7 +204,7 @@ func (s *soak) work(ctx context.Context) {
 		users[i] = &soaker{subscriber: newSubscriber(s.pro.ID)}
 	}
 	ended := object{"status": "canceled", "ended_at": wire(now.Add(-time.Minute)), "ends_at": wire(now.Add(-time.Minute)), "canceled_at": wire(now.Add(-time.Hour))}
-	for ctx.Err() == nil {
+	for sleep(ctx, 10*time.Millisecond) { // for half an hour, beside other things
 		u := users[rand.IntN(len(users))]
 		switch n := rand.IntN(100); {
 		case n < 10 || u.last == nil:
