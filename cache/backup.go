@@ -150,7 +150,8 @@ func summarize(path string, want *Owner) (Summary, error) {
 		if err := inspectPages(tx, info.Size()); err != nil {
 			return err
 		}
-		if err := checkTree(tx, file); err != nil {
+		records, err := countTree(context.Background(), tx, file)
+		if err != nil {
 			return err
 		}
 		h := readHeader(tx)
@@ -163,25 +164,13 @@ func summarize(path string, want *Owner) (Summary, error) {
 			}
 		}
 		sum.Schema, sum.Owner = h.schema, Owner{Gateway: h.gateway, Server: h.server, Organization: h.organization}
-		return countAll(tx, sum.Objects)
+		for _, name := range countedBuckets {
+			sum.Objects[string(name)] = records[string(name)]
+		}
+		return nil
 	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		err = ErrLocked
 	}
 	return sum, err
-}
-
-// countAll visits every page, so that what is damaged shows, and counts the
-// records of which Stats tells.
-func countAll(tx *bolt.Tx, objects map[string]int) error {
-	for _, name := range countedBuckets {
-		objects[string(name)] = 0
-	}
-	return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
-		n := b.Stats().KeyN
-		if _, counted := objects[string(name)]; counted {
-			objects[string(name)] = n
-		}
-		return nil
-	})
 }

@@ -128,8 +128,10 @@ func (s *Store) commit(batch []*change) {
 		_ = s.letGo()
 		s.memory.forget(seq)
 	}
-	err = fmt.Errorf("writing store %s: %w", s.path, err)
-	if !errors.As(err, &folding) {
+	if !errors.Is(err, ErrReplaced) { // that says so itself
+		err = fmt.Errorf("writing store %s: %w", s.path, err)
+	}
+	if !errors.As(err, &folding) || errors.Is(err, ErrReplaced) {
 		s.unwritten.Store(&writeFailure{err, time.Now()})
 	}
 	for _, c := range batch {

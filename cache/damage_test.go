@@ -1,11 +1,15 @@
 package cache
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -150,6 +154,166 @@ func TestAnotherFileComesBack(t *testing.T) {
 			}
 			if _, err := s.Account("user"); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrOtherOwner) {
 				t.Errorf("taken: %v", err)
+			}
+		})
+	}
+}
+
+// goesRound makes the branches of a store's file lead back to themselves.
+func goesRound(t *testing.T, path string) {
+	t.Helper()
+	file := must(os.OpenFile(path, os.O_RDWR, 0))
+	defer file.Close()
+	page := make([]byte, os.Getpagesize())
+	changed := 0
+	for id := int64(2); ; id++ {
+		if _, err := file.ReadAt(page, id*int64(len(page))); err != nil {
+			break
+		}
+		if binary.NativeEndian.Uint16(page[8:]) == branchPage && binary.NativeEndian.Uint64(page) == uint64(id) {
+			_ = must(file.WriteAt(page[:8], id*int64(len(page))+pageHeader+8))
+			changed++
+		}
+	}
+	if changed == 0 {
+		t.Fatal("there is no branch: fill it more")
+	}
+}
+
+// TestDamageAtOpen: a file is looked through before it is used, and a large one while it
+// is. What was read of it before counts until then.
+func TestDamageAtOpen(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, path string){
+		"it goes round": goesRound,
+		"a page of the middle is of another place": func(t *testing.T, path string) {
+			raw, size := must(os.ReadFile(path)), os.Getpagesize()
+			for id := 2; id < len(raw)/size; id++ {
+				if page := raw[id*size:][:size]; binary.NativeEndian.Uint64(page) == uint64(id) && binary.NativeEndian.Uint16(page[8:]) == leafPage {
+					copy(page, raw[(id+1)*size:][:size])
+				}
+			}
+			if err := os.WriteFile(path, raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"keys change places": func(t *testing.T, path string) {
+			raw := must(os.ReadFile(path))
+			raw = bytes.ReplaceAll(raw, []byte("s-u7-7"), []byte("s-a7-7"))
+			if err := os.WriteFile(path, raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "polar.db")
+			filled(t, path)
+			damage(t, path)
+			refused(t, path, testOwner, ErrCorrupt, adviceCorrupt)
+
+			if name == "it goes round" {
+				return // used before it is looked through, that would end the process
+			}
+			large := New(path)
+			large.atOnce = 0
+			defer large.Close()
+			if _, err := large.Claim(testOwner); errors.Is(err, ErrCorrupt) {
+				return // bbolt has noticed by itself
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; ; i++ {
+				_, err := large.Account(fmt.Sprint("nobody-", i))
+				if errors.Is(err, errBroken) && strings.Contains(err.Error(), adviceBroken) {
+					break
+				}
+				if err != nil && !errors.Is(err, ErrCorrupt) {
+					t.Fatal(err)
+				}
+				runtime.Gosched()
+			}
+			if _, err := large.Apply(t.Context(), purchase("x", 1)); !errors.Is(err, ErrCorrupt) {
+				t.Error(err)
+			}
+			if err := large.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+const adviceBroken = "move the file away or restore a backup"
+
+// TestCountingGoesRoundNothing: who asks how much there is in a file that was damaged
+// while it is open gets an error, and the process goes on.
+func TestCountingGoesRoundNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "polar.db")
+	filled(t, path)
+	s := claimed(t, path)
+	defer s.Close()
+	goesRound(t, path)
+	if _, err := s.Stats(); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), path) {
+		t.Error(err)
+	}
+}
+
+// TestReplacedWhileOpen: what is written is never acknowledged if the file at the
+// store's path is not the one that it goes to. Who could be told before can be still.
+func TestReplacedWhileOpen(t *testing.T) {
+	aside := func(path string) error { return os.Rename(path, path+".aside") }
+	back := func(path string) error { return os.Rename(path+".aside", path) }
+	older := func(path string) error { return os.WriteFile(path, must(os.ReadFile(path+".older")), 0o600) }
+	for name, c := range map[string]struct {
+		replace, mend func(path string) error
+		says          string
+		unreadable    bool
+	}{
+		"moved away": {replace: aside, mend: back, says: "it is gone"},
+		"removed":    {replace: os.Remove, says: "it is gone"},
+		"a backup is moved over it": {
+			replace: func(path string) error { return errors.Join(aside(path), os.Rename(path+".older", path)) },
+			mend:    back,
+			says:    "it is another one",
+		},
+		"a backup is written over it": {replace: older, says: "it is older than the last commit", unreadable: true},
+		"its end is cut": {
+			replace: func(path string) error { return os.Truncate(path, int64(6*os.Getpagesize())) },
+			says:    fmt.Sprintf("it has %d of", 6*os.Getpagesize()), unreadable: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fastStore(t, t.TempDir())
+			defer s.Close()
+			apply(t, s, purchase("early", 1))
+			if err := os.WriteFile(s.path+".older", must(os.ReadFile(s.path)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 100 {
+				apply(t, s, purchase(fmt.Sprint("user-", i), 1))
+			}
+			if err := c.replace(s.path); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				_, err := s.Apply(t.Context(), purchase("late", 1))
+				if !errors.Is(err, ErrReplaced) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "put it back, or restart Caddy") {
+					t.Errorf("writing: %v", err)
+				}
+				if err := s.Check(t.Context()); !errors.Is(err, ErrReplaced) && !errors.Is(err, ErrCorrupt) {
+					t.Errorf("ready all the same: %v", err)
+				}
+			}
+			if a, err := s.Account("user-50"); err != nil && !c.unreadable || err == nil && !a.Known() {
+				t.Errorf("reading: %+v %v", a, err)
+			}
+			if c.mend == nil {
+				return
+			}
+			if err := c.mend(s.path); err != nil {
+				t.Fatal(err)
+			}
+			apply(t, s, purchase("late", 1))
+			if err := s.Check(t.Context()); err != nil {
+				t.Error(err)
 			}
 		})
 	}

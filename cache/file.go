@@ -7,13 +7,22 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-func openFile(path string) (*bolt.DB, error) {
+// dbFile is a store's file while it is open.
+type dbFile struct {
+	*bolt.DB
+	file *os.File // bbolt's own: closing another one of it could drop the lock
+	info os.FileInfo
+	last atomic.Uint64 // the number of the last commit, 0: unknown
+}
+
+func openFile(path string) (*dbFile, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, explain(path, err)
 	}
@@ -32,15 +41,85 @@ func openFile(path string) (*bolt.DB, error) {
 		// makes new ones wait: reserve addresses, not memory, for growth.
 		options.InitialMmapSize = 1 << 30
 	}
-	var db *bolt.DB
+	db := new(dbFile)
+	options.OpenFile = func(name string, flag int, mode os.FileMode) (file *os.File, err error) {
+		if file, err = os.OpenFile(name, flag, mode); err == nil {
+			db.file = file
+			db.info, err = file.Stat()
+		}
+		return file, err
+	}
 	err := guard(func() (err error) {
-		db, err = bolt.Open(path, 0o600, options)
+		db.DB, err = bolt.Open(path, 0o600, options)
 		return err
 	})
 	if err != nil {
 		return nil, explain(path, broken(err))
 	}
 	return db, nil
+}
+
+// intact says ErrReplaced if the file is no longer the one that was opened. What was
+// written to it then would be gone with the process, or make nonsense of another file.
+func (db *dbFile) intact(tx *bolt.Tx, path string, last uint64) error {
+	if sequence(tx) < last {
+		return fmt.Errorf("%w: it is older than the last commit", ErrReplaced)
+	}
+	if !tx.Writable() {
+		return nil
+	}
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: it is gone", ErrReplaced)
+	case err != nil: // which says nothing about the file that is open
+		return nil
+	case !os.SameFile(info, db.info):
+		return fmt.Errorf("%w: it is another one", ErrReplaced)
+	case info.Size() < tx.Size():
+		return fmt.Errorf("%w: it has %d of %d bytes", ErrReplaced, info.Size(), tx.Size())
+	}
+	return nil
+}
+
+// checkedAtOnce is up to how many bytes a file is looked through before it is used. A
+// larger one, which may take seconds to come from the disk, is while it is used.
+const checkedAtOnce = 64 << 20
+
+// checkOpened looks at a file that was just opened: at whose it is, and if this process
+// has not done so yet, at all of it.
+func (s *Store) checkOpened(db *dbFile) error {
+	large := false
+	err := s.checkOwner(db.DB)
+	if err == nil && !s.verified {
+		err = transact(db.DB, false, func(tx *bolt.Tx) (_ bool, err error) {
+			if large = tx.Size() > s.atOnce; !large {
+				_, err = countTree(s.life, tx, db.file)
+			}
+			return false, err
+		})
+	}
+	if err != nil {
+		if !errors.Is(err, errBroken) {
+			_ = db.Close()
+		}
+		return explain(s.path, err)
+	}
+	if large && !s.verified {
+		go s.verify(db)
+	}
+	s.verified = true
+	return nil
+}
+
+// verify looks through an open file, and gives it up if it is damaged.
+func (s *Store) verify(db *dbFile) {
+	err := transact(db.DB, false, func(tx *bolt.Tx) (bool, error) {
+		_, err := countTree(s.life, tx, db.file)
+		return false, err
+	})
+	if errors.Is(err, ErrCorrupt) {
+		s.giveUp(db, fmt.Errorf("%w: %w", err, errBroken))
+	}
 }
 
 const bits64 = ^uint(0)>>63 == 1
@@ -108,6 +187,8 @@ func explain(path string, err error) error {
 		advice = "move the file away or restore a backup; a new one is filled from Polar"
 	case errors.Is(err, ErrCorrupt):
 		advice = "move it away or restore a backup; a new one is filled from Polar"
+	case errors.Is(err, ErrReplaced):
+		advice = "put it back, or restart Caddy"
 	case errors.Is(err, ErrNewerSchema):
 		advice = "run the newer version, or move the file away"
 	case errors.Is(err, ErrOtherOwner):

@@ -3,7 +3,6 @@ package cache
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	bolt "go.etcd.io/bbolt"
@@ -101,17 +100,13 @@ func (s *Store) checkOwner(db *bolt.DB) error {
 	if s.owner == nil {
 		return nil
 	}
-	err := transact(db, false, func(tx *bolt.Tx) (bool, error) {
+	return transact(db, false, func(tx *bolt.Tx) (bool, error) {
 		claimed, err := claimedBy(tx, *s.owner)
 		if err == nil && !claimed {
 			err = fmt.Errorf("%w: its header is gone", ErrCorrupt)
 		}
 		return false, err
 	})
-	if err != nil && !errors.Is(err, errBroken) {
-		_ = db.Close()
-	}
-	return explain(s.path, err)
 }
 
 // claimedBy says whether the header already says all that the owner does.

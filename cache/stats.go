@@ -22,8 +22,8 @@ type Stats struct {
 	FreePages int
 }
 
-// countAgain is how old the counts of records may get: counting visits every
-// page of the file, some 30 ms for a million records once they are in memory.
+// countAgain is how old the counts of records may get: counting reads every page of the
+// file, which takes half a second for each GiB once it is in the system's memory.
 const countAgain = time.Minute
 
 // counts are the last counts of records.
@@ -58,17 +58,38 @@ func (s *Store) Stats() (Stats, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.objects == nil || time.Since(c.at) >= countAgain {
-		objects := make(map[string]int, len(countedBuckets))
-		if err := s.readFor(OpCount, func(tx *bolt.Tx) error {
-			for _, name := range countedBuckets {
-				objects[string(name)] = tx.Bucket(name).Stats().KeyN
-			}
-			return nil
-		}); err != nil {
+		objects, err := s.countAll()
+		if err != nil {
 			return Stats{}, err
 		}
 		c.objects, c.at = objects, time.Now()
 	}
 	out.Objects, out.CountedAt = c.objects, c.at // a map that is never changed
 	return out, nil
+}
+
+// countAll counts the records by the file's pages, not by bbolt, which would go round
+// for ever in a file that was damaged meanwhile.
+func (s *Store) countAll() (objects map[string]int, err error) {
+	db, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	var records map[string]int
+	err = s.transactOn(db, false, func(tx *bolt.Tx) (_ bool, err error) {
+		if readHeader(tx).schema == 0 {
+			return false, errUnclaimed
+		}
+		records, err = countTree(s.life, tx, db.file)
+		return false, err
+	})
+	if s.observe(OpCount, began, err); err != nil {
+		return nil, fmt.Errorf("reading store %s: %w", s.path, err)
+	}
+	objects = make(map[string]int, len(countedBuckets))
+	for _, name := range countedBuckets {
+		objects[string(name)] = records[string(name)]
+	}
+	return objects, nil
 }

@@ -5,14 +5,13 @@
 package cache
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Why a store cannot be used. Each error that wraps one of these names the
@@ -23,6 +22,7 @@ var (
 	ErrCorrupt     = errors.New("the store is damaged or no store at all")
 	ErrNewerSchema = errors.New("the store was written by a newer version")
 	ErrOtherOwner  = errors.New("the store belongs to another gateway")
+	ErrReplaced    = errors.New("the store's file was moved away, replaced or cut while it was open")
 	ErrClosed      = errors.New("the store is closed")
 	ErrUser        = errors.New("a user must have 1 to 255 bytes and no control characters")
 )
@@ -56,28 +56,36 @@ type Store struct {
 	copying  sync.Mutex                     // held while there is a Copy
 	observer func(Op, time.Duration, error) // see Observe; may be nil
 
-	db atomic.Pointer[bolt.DB]
+	db atomic.Pointer[dbFile]
 	mu sync.Mutex // opening, closing, and the loop's start
-	on bool       // the commit loop runs
+	// verified says that this process has begun to look through the whole file.
+	verified bool
+	atOnce   int64 // up to how many bytes before it is used: checkedAtOnce
+	on       bool  // the commit loop runs
 	// closed says that the store was closed for good.
 	closed bool
 	owner  *Owner // who has claimed it, nil before
 	// failed is why the file could not be opened at failedAt.
 	failed   error
 	failedAt time.Time
+	life     context.Context // ends with the store
+	end      context.CancelFunc
 	// unwritten is the failure of the last commit, nil if it went well.
 	unwritten atomic.Pointer[writeFailure]
 }
 
 // New makes a store that will open path on first use. Close it.
 func New(path string) *Store {
-	return &Store{
+	s := &Store{
 		path:    path,
 		memory:  newMemory(DefaultMemory),
 		changes: make(chan *change),
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
+		atOnce:  checkedAtOnce,
 	}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // Path is the file.
@@ -93,6 +101,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	close(s.stop)
+	s.end()
 	running := s.on
 	s.mu.Unlock() // the loop may be about to open the file again
 	if running {
@@ -121,7 +130,7 @@ func (s *Store) letGo() error {
 const openAgain = time.Second
 
 // open returns the open file, opening it if need be.
-func (s *Store) open() (*bolt.DB, error) {
+func (s *Store) open() (*dbFile, error) {
 	if db := s.db.Load(); db != nil {
 		return db, nil
 	}
@@ -134,13 +143,13 @@ func (s *Store) open() (*bolt.DB, error) {
 }
 
 // openNow is open for those who want to know how things are now.
-func (s *Store) openNow() (*bolt.DB, error) {
+func (s *Store) openNow() (*dbFile, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.openLocked()
 }
 
-func (s *Store) openLocked() (*bolt.DB, error) {
+func (s *Store) openLocked() (*dbFile, error) {
 	if s.closed {
 		return nil, ErrClosed
 	}
@@ -153,7 +162,7 @@ func (s *Store) openLocked() (*bolt.DB, error) {
 	began := time.Now()
 	db, err := openFile(s.path)
 	if err == nil {
-		err = s.checkOwner(db)
+		err = s.checkOpened(db)
 	}
 	s.observe(OpOpen, began, err)
 	if s.failed, s.failedAt = err, time.Now(); err != nil {

@@ -75,11 +75,35 @@ func (s *Store) transact(write bool, body func(*bolt.Tx) (commit bool, err error
 	if err != nil {
 		return err
 	}
-	err = transact(db, write, body)
-	if errors.Is(err, errBroken) && s.db.CompareAndSwap(db, nil) {
+	return s.transactOn(db, write, body)
+}
+
+func (s *Store) transactOn(db *dbFile, write bool, body func(*bolt.Tx) (commit bool, err error)) error {
+	last := db.last.Load()
+	var seq uint64
+	err := transact(db.DB, write, func(tx *bolt.Tx) (commit bool, err error) {
+		if err := db.intact(tx, s.path, last); err != nil {
+			return false, explain(s.path, err)
+		}
+		if commit, err = body(tx); commit {
+			seq = sequence(tx)
+		}
+		return commit, err
+	})
+	if err == nil && seq > 0 {
+		db.last.Store(seq)
+	}
+	if errors.Is(err, errBroken) {
+		s.giveUp(db, err)
+	}
+	return err
+}
+
+// giveUp goes on without a file that this process can no longer use.
+func (s *Store) giveUp(db *dbFile, err error) {
+	if s.db.CompareAndSwap(db, nil) {
 		s.mu.Lock()
 		s.failed, s.failedAt = explain(s.path, err), time.Now()
 		s.mu.Unlock()
 	}
-	return err
 }

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -20,77 +22,157 @@ const (
 	branchPage   = 0x01
 	leafPage     = 0x02
 	bucketInLeaf = 0x01
+
+	// bucketHeader stands before a bucket that is small enough to lie in a leaf.
+	bucketHeader = 16
 )
 
-// checkTree looks at each page of the trees once. A file in which a page is reached
-// twice would keep bbolt going round until the process ends.
-func checkTree(tx *bolt.Tx, file io.ReaderAt) error {
+// tree looks at each page of a store once, in the order of its keys, and at nothing
+// else than the file: a page that is reached twice would keep bbolt going round until
+// the process ends, and keys out of order would make it say that somebody is unknown.
+type tree struct {
+	ctx   context.Context
+	file  io.ReaderAt
+	size  int64 // of a page
+	seen  []bool
+	depth int
+	pages [][]byte // one for each depth
+}
+
+// countTree counts the records of each bucket as a transaction sees them, and says
+// ErrCorrupt if a page is not what it has to be.
+func countTree(ctx context.Context, tx *bolt.Tx, file io.ReaderAt) (records map[string]int, err error) {
 	size := int64(tx.DB().Info().PageSize)
-	pages := tx.Size() / size
-	meta := make([]byte, 80)
-	root := uint64(0)
-	for id := range int64(2) {
-		if _, err := file.ReadAt(meta, id*size+pageHeader); err != nil {
-			return err
-		}
-		if binary.NativeEndian.Uint64(meta[48:]) == uint64(tx.ID()) {
-			root = binary.NativeEndian.Uint64(meta[16:])
-		}
+	t := &tree{ctx: ctx, file: file, size: size, seen: make([]bool, tx.Size()/size)}
+	records = make(map[string]int)
+	buckets := ascending{tree: t, flags: bucketInLeaf, each: func(name, value []byte) (err error) {
+		records[string(name)], err = t.countBucket(value)
+		return err
+	}}
+	err = buckets.page(uint64(tx.Cursor().Bucket().Root()))
+	return records, err
+}
+
+// countBucket counts what is in a bucket, of which the value in its leaf is given.
+func (t *tree) countBucket(value []byte) (n int, err error) {
+	if len(value) < bucketHeader {
+		return 0, fmt.Errorf("%w: a bucket lies outside of its page", ErrCorrupt)
 	}
-	seen := make([]bool, pages)
-	for todo := []uint64{root}; len(todo) > 0; {
-		id := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if id < 2 || id >= uint64(pages) || seen[id] {
-			return fmt.Errorf("%w: its pages go round", ErrCorrupt)
+	records := ascending{tree: t, each: func(_, _ []byte) error { n++; return nil }}
+	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		err = records.page(root)
+	} else {
+		err = records.elements(value[bucketHeader:])
+	}
+	return n, err
+}
+
+// read is a page with what flows over from it. It is good until another one of its
+// depth is read.
+func (t *tree) read(id uint64) ([]byte, error) {
+	if err := context.Cause(t.ctx); err != nil {
+		return nil, err
+	}
+	if t.depth == len(t.pages) {
+		t.pages = append(t.pages, make([]byte, t.size))
+	}
+	page := t.pages[t.depth][:t.size]
+	if id < 2 || id >= uint64(len(t.seen)) {
+		return nil, fmt.Errorf("%w: a page lies outside of it", ErrCorrupt)
+	}
+	if _, err := t.file.ReadAt(page, int64(id)*t.size); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	end := id + 1 + uint64(binary.NativeEndian.Uint32(page[12:]))
+	if binary.NativeEndian.Uint64(page) != id || end > uint64(len(t.seen)) {
+		return nil, fmt.Errorf("%w: a page is not what belongs there", ErrCorrupt)
+	}
+	for i := id; i < end; i++ {
+		if t.seen[i] {
+			return nil, fmt.Errorf("%w: its pages go round", ErrCorrupt)
 		}
-		seen[id] = true
-		below, err := childPages(file, id, size, pages)
-		if err != nil {
+		t.seen[i] = true
+	}
+	if end == id+1 {
+		return page, nil
+	}
+	page = make([]byte, int64(end-id)*t.size)
+	t.pages[t.depth] = page
+	if _, err := t.file.ReadAt(page, int64(id)*t.size); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return page, nil
+}
+
+// ascending goes through a bucket, whose keys have to ascend.
+type ascending struct {
+	*tree
+	flags uint32 // of its elements
+	each  func(key, value []byte) error
+
+	least []byte // no key that follows is less,
+	above bool   // nor this one itself
+}
+
+func (a *ascending) page(id uint64) error {
+	page, err := a.read(id)
+	if err != nil {
+		return err
+	}
+	a.depth++
+	defer func() { a.depth-- }()
+	return a.elements(page)
+}
+
+// elements goes through those of a page, and the pages that it leads to.
+func (a *ascending) elements(page []byte) error {
+	if len(page) < pageHeader {
+		return errNoPage
+	}
+	flags, count := binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
+	if flags != branchPage && flags != leafPage || pageHeader+count*pageElement > len(page) {
+		return errNoPage
+	}
+	number := func(at int) int { return int(binary.NativeEndian.Uint32(page[at:])) }
+	for i := range count {
+		at := pageHeader + i*pageElement
+		if flags == branchPage {
+			begin := at + number(at)
+			if err := a.ascend(page, begin, begin+number(at+4), false); err != nil {
+				return err
+			}
+			if err := a.page(binary.NativeEndian.Uint64(page[at+8:])); err != nil {
+				return err
+			}
+			continue
+		}
+		key := at + number(at+4)
+		value := key + number(at+8)
+		end := value + number(at+12)
+		if end > len(page) || uint32(number(at)) != a.flags {
+			return errNoPage
+		}
+		if err := a.ascend(page, key, value, true); err != nil {
 			return err
 		}
-		todo = append(todo, below...)
+		if err := a.each(page[key:value], page[value:end]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// childPages are the pages that one leads to: those of a branch, or the roots of the
-// buckets in a leaf.
-func childPages(file io.ReaderAt, id uint64, size, pages int64) (below []uint64, err error) {
-	page := make([]byte, size)
-	if _, err := file.ReadAt(page, int64(id)*size); err != nil {
-		return nil, err
+var errNoPage = fmt.Errorf("%w: a page is none", ErrCorrupt)
+
+// ascend takes the next key, that of a record or the least below a branch.
+func (a *ascending) ascend(page []byte, begin, end int, record bool) error {
+	if end > len(page) {
+		return errNoPage
 	}
-	flags, count := binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
-	if more := int64(binary.NativeEndian.Uint32(page[12:])); more > 0 {
-		if int64(id)+more >= pages {
-			return nil, fmt.Errorf("%w: a page goes over its end", ErrCorrupt)
-		}
-		page = append(page, make([]byte, more*size)...)
-		if _, err := file.ReadAt(page, int64(id)*size); err != nil {
-			return nil, err
-		}
+	key := page[begin:end]
+	if order := bytes.Compare(key, a.least); order < 0 || order == 0 && a.above {
+		return fmt.Errorf("%w: its keys are out of order", ErrCorrupt)
 	}
-	if flags != branchPage && flags != leafPage || pageHeader+count*pageElement > len(page) {
-		return nil, fmt.Errorf("%w: a page is none", ErrCorrupt)
-	}
-	for i := range count {
-		at := pageHeader + i*pageElement
-		element := page[at : at+pageElement]
-		if flags == branchPage {
-			below = append(below, binary.NativeEndian.Uint64(element[8:]))
-			continue
-		}
-		if binary.NativeEndian.Uint32(element)&bucketInLeaf == 0 {
-			continue
-		}
-		value := at + int(binary.NativeEndian.Uint32(element[4:])) + int(binary.NativeEndian.Uint32(element[8:]))
-		if value < 0 || value+8 > len(page) {
-			return nil, fmt.Errorf("%w: a bucket lies outside of its page", ErrCorrupt)
-		}
-		if bucket := binary.NativeEndian.Uint64(page[value:]); bucket != 0 { // else it stands in the leaf itself
-			below = append(below, bucket)
-		}
-	}
-	return below, nil
+	a.least, a.above = append(a.least[:0], key...), record
+	return nil
 }
