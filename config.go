@@ -179,7 +179,7 @@ type Gateway struct {
 
 	short, long atomic.Int64 // bytes of unverified webhook bodies: see maxInFlight
 
-	warnedSignature, warnedBusy, warnedStore, warnedLoop, warnedAssertion onceAMinute
+	warnedSignature, warnedBusy, warnedStore, warnedUnstored, warnedLoop, warnedAssertion onceAMinute
 }
 
 // JWT says whose tokens name users, and where to look for them. Exactly one of

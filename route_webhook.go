@@ -112,7 +112,9 @@ func (g *Gateway) refuseWebhook(w http.ResponseWriter, r *http.Request, err erro
 	case errors.Is(err, errBody):
 		p = newProblem(http.StatusBadRequest, codeBadBody)
 	default:
-		g.logger.Error("webhook not stored: Polar will send it again", zap.Error(err))
+		if g.warnedUnstored.now(g.core.Now()) { // or the log would fill the disk that is full
+			g.logger.Error("webhook not stored: Polar will send it again", zap.Error(err))
+		}
 		p = newProblem(http.StatusServiceUnavailable, string(entitlement.ReasonUnavailable)).
 			with("The webhook could not be stored. Send it again later.")
 	}

@@ -54,6 +54,9 @@ func openFile(path string) (*dbFile, error) {
 		return err
 	})
 	if err != nil {
+		if written, ok := errors.AsType[*fs.PathError](err); ok && written.Op == "write" && db.info.Size() == 0 {
+			_ = os.Truncate(path, 0) // a file that was only begun would be taken for a damaged one
+		}
 		return nil, explain(path, broken(err))
 	}
 	return db, nil
@@ -183,6 +186,8 @@ func explain(path string, err error) error {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		err = fmt.Errorf("%w: %w", ErrNotWritable, err)
 		advice = "let Caddy's user write the file and its directory"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		advice = "make room on the disk"
 	case errors.Is(err, errBroken):
 		advice = "move the file away or restore a backup; a new one is filled from Polar"
 	case errors.Is(err, ErrCorrupt):

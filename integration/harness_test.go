@@ -71,6 +71,7 @@ type server struct {
 	admin string // host:port
 	sites map[string]string
 
+	fault  string // which system call fails for the process, and how: see failing
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has ended
 	exit   error
@@ -203,26 +204,10 @@ func (s *server) start(t *testing.T, config string) {
 // tryStart is start for servers that may fail to.
 func (s *server) tryStart(t *testing.T, config string) error {
 	t.Helper()
-	file := s.write(t, "Caddyfile", config)
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	cmd := exec.Command(binary, "run", "--config", file, "--adapter", "caddyfile")
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.dir, s.environ(), log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	s.cmd, s.exited = cmd, exited
-	go func() {
-		s.exit = cmd.Wait()
-		close(exited)
-	}()
+	s.launch(t, config)
 	for deadline := time.Now().Add(patience); ; pause() {
 		select {
-		case <-exited:
+		case <-s.exited:
 			return fmt.Errorf("Caddy ended at its start: %w", s.exit)
 		default:
 		}
@@ -238,6 +223,31 @@ func (s *server) tryStart(t *testing.T, config string) error {
 			return errors.New("Caddy is not ready in time")
 		}
 	}
+}
+
+// launch begins a process and waits for nothing.
+func (s *server) launch(t *testing.T, config string) {
+	t.Helper()
+	file := s.write(t, "Caddyfile", config)
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(binary, "run", "--config", file, "--adapter", "caddyfile")
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = s.dir, s.environ(), log, log
+	if s.fault != "" {
+		failing(t, cmd, s.fault)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	s.cmd, s.exited = cmd, exited
+	go func() {
+		s.exit = cmd.Wait()
+		close(exited)
+	}()
 }
 
 // pause is between two looks at something that is waited for.
