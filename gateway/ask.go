@@ -66,14 +66,18 @@ const (
 	skewed = 30 * time.Second
 )
 
-// offset is how far Polar's clock is ahead of ours.
-func (g *Gateway) offset() time.Duration {
+// offset is how far Polar's clock is ahead of ours. If that is set back, what is over
+// must not begin again: then it is more, before Polar says so.
+func (g *Gateway) offset(local time.Time) time.Duration {
 	if g.client == nil {
 		return 0
 	}
 	offset, known := g.client.Offset()
 	if !known {
 		offset, known = g.store.Kept(keptOffset).(time.Duration)
+	}
+	if back := g.client.SetBack(local); back > blur {
+		offset += back
 	}
 	if !known || offset > -blur && offset < blur {
 		return 0
@@ -85,9 +89,10 @@ func (g *Gateway) offset() time.Duration {
 	return offset
 }
 
-// hearClock asks Polar for no more than its time, unless that is known.
+// hearClock asks Polar for no more than its time, unless that was heard lately. Our
+// clock may have jumped since by more than a webhook's timestamp can be off.
 func (g *Gateway) hearClock(ctx context.Context, client *polar.Client) error {
-	if _, known := client.Offset(); known {
+	if client.ClockHeard(polar.Tolerance) {
 		return nil
 	}
 	_, err := client.ListSubscriptions(ctx, polar.SubscriptionFilter{}, polar.Paging{Limit: 1})

@@ -296,7 +296,7 @@ func (g *Gateway) At(local time.Time) time.Time {
 	if clock := g.followed.Load(); clock != nil {
 		return (*clock)()
 	}
-	return local.Add(g.offset())
+	return local.Add(g.offset(local))
 }
 
 // Follow makes the gateway go by a clock that can be moved, as that of a Polar

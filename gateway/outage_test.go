@@ -326,3 +326,49 @@ func TestOldDeliveriesAskForTheTime(t *testing.T) {
 	s.box.Advance(time.Minute)
 	refused(0)
 }
+
+// This machine's clock jumps while the gateway runs, either way, and nothing else asks
+// Polar: its webhooks are taken all the same, and whoever asks where the answer hangs on
+// the time gets the right one.
+func TestClockJumps(t *testing.T) {
+	for _, jump := range []time.Duration{5 * time.Hour, -5 * time.Hour, 40 * day, -40 * day} {
+		t.Run(jump.String(), func(t *testing.T) {
+			off := time.Duration(0)
+			s := newShop(t, box.Options{}, func(c *Config) {
+				c.Syncing.Off = true
+				right := c.Now
+				c.Now = func() time.Time { return right().Add(off) }
+			}).connect()
+			s.mustBuy(ada, s.pro)
+			s.mustBuy("usr_gone", s.pro)
+			must(s.box.Cancel(s.subscription(ada).ID, "", ""))
+			must(s.box.Cancel(s.subscription("usr_gone").ID, "", ""))
+			s.box.AdvanceTo(s.subscription(ada).CurrentPeriodEnd.Add(-time.Hour))
+			must(s.box.Revoke(s.subscription("usr_gone").ID))
+			s.box.Settle()
+			s.is(ada, "pro", true, entitlement.ReasonCanceling)
+			if _, err := s.g.findCustomer(t.Context(), ada); err != nil { // Polar was heard a while ago
+				t.Fatal(err)
+			}
+			s.box.Advance(10 * time.Minute)
+
+			off = jump
+			s.asks("usr_gone", "pro", false, entitlement.ReasonCanceled)
+			s.asks(ada, "pro", true, entitlement.ReasonCanceling)
+			s.box.Advance(time.Minute) // a stranger may have made it ask lately
+			s.mustBuy(grace, s.pro)
+			s.is(grace, "pro", true, entitlement.ReasonActive)
+			s.is(ada, "pro", true, entitlement.ReasonCanceling)
+			if now := s.g.Now(); now.Sub(s.box.Now()).Abs() > 3*time.Second {
+				t.Errorf("it is %s, not %s", now, s.box.Now())
+			}
+			s.box.HoldRenewals(true)
+			s.box.Advance(2 * time.Hour)
+			s.is(ada, "pro", false, entitlement.ReasonCanceled)
+			off = 0 // and back
+			s.mustBuy("usr_next", s.pro)
+			s.is("usr_next", "pro", true, entitlement.ReasonActive)
+			s.is(ada, "pro", false, entitlement.ReasonCanceled)
+		})
+	}
+}

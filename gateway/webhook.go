@@ -41,8 +41,8 @@ type Receipt struct {
 }
 
 // ReadDelivery checks the headers of a webhook, before its body is read. When
-// it seems to be of another time and Polar's is not known yet, it may be our
-// clock that is wrong: then Polar is asked.
+// it seems to be of another time and Polar's was not heard lately, it may be our
+// clock that is wrong, or has jumped: then Polar is asked.
 func (g *Gateway) ReadDelivery(h http.Header) (polar.Delivery, error) {
 	if g.verifier == nil {
 		return polar.Delivery{}, fmt.Errorf("webhook_secret: %w", ErrNotConfigured)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -187,4 +188,134 @@ func TestNoDescriptors(t *testing.T) {
 	s.kill()
 	s.start(t, s.caddyfile(usual, s.paywall(t, "app")))
 	l.check(t, s, l.size())
+}
+
+// TestDamagedStore: what becomes of a store that is cut, exchanged, or damaged under a
+// running process or before it starts, and the two ways back: a new one is filled from
+// Polar, and a backup has passes too.
+func TestDamagedStore(t *testing.T) {
+	t.Parallel()
+	cut := func(size int64) func(*testing.T, string) {
+		return func(t *testing.T, store string) {
+			if err := os.Truncate(store, size); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, damage := range map[string]func(t *testing.T, store string){
+		"cut to nothing":  cut(0),
+		"cut to a page":   cut(4096),
+		"cut in the half": cut(40 << 10),
+		"another file's pages": func(t *testing.T, store string) {
+			raw, err := os.ReadFile(store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for page := 2; page < len(raw)/4096; page++ {
+				copy(raw[page*4096:], "no page of a store any more")
+			}
+			if err := os.WriteFile(store, raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			config := s.caddyfile(syncing, s.paywall(t, "app"))
+			s.start(t, config)
+			s.connect()
+			s.buy(t, "ada", "pro")
+			s.tells(t, "pass", "bob", "pro")
+			s.subscribers(t, 40)
+			backup := filepath.Join(s.dir, "backup.db")
+			s.tells(t, "backup", backup)
+			s.buy(t, "eve", "pro")
+			s.get(t, "app", "/pro/x", as("ada")).wants(t, http.StatusOK)
+
+			damage(t, s.store())
+			troubles := s.said(`"level":"error"`) + s.said(`"level":"warn"`)
+			fresh := newSubscriber(s.pro.ID)
+			for range 20 {
+				s.neverWrong(t, "ada", "eve", "bob", "usr_3")
+				s.neverIn(t, "mallory", fresh.user)
+				if r := s.webhook(t, "app", fresh.active(t)); r.status != http.StatusServiceUnavailable {
+					t.Fatalf("a webhook: %v", r)
+				}
+			}
+			s.unready(t, s.store())
+			_, _, _ = s.polar("status") // which may fail, but has to end
+			if n := s.said(`"level":"error"`) + s.said(`"level":"warn"`) - troubles; n == 0 || n > 10 {
+				t.Errorf("%d lines of log about it", n)
+			}
+			s.stop(t)
+
+			err := s.tryStart(t, config)
+			if name == "cut to nothing" { // that is a new one
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.kill()
+			} else {
+				last := tail(s.logs(), 1)
+				for _, words := range []string{s.store(), "damaged", "move it away or restore a backup; a new one is filled from Polar"} {
+					if err == nil || !strings.Contains(last, words) {
+						t.Fatalf("%v: it does not say %q: %s", err, words, last)
+					}
+				}
+			}
+			if err := os.Rename(s.store(), s.store()+".damaged"); err != nil {
+				t.Fatal(err)
+			}
+			s.start(t, config)
+			for _, user := range []string{"ada", "eve"} {
+				waitFor(t, "the first sync", func() bool { return s.get(t, "app", "/pro/x", as(user)).status == http.StatusOK })
+			}
+			waitFor(t, "its end", func() bool { // of passes Polar knows nothing
+				return s.get(t, "app", "/pro/x", as("bob")).status == http.StatusPaymentRequired
+			})
+			s.stop(t)
+
+			if err := os.Remove(s.store()); err != nil {
+				t.Fatal(err)
+			}
+			if said, err := s.command("polar", "restore", backup, "--to", s.store(), "--server", s.box.URL); err != nil {
+				t.Fatal(err, said)
+			}
+			s.start(t, config)
+			s.get(t, "app", "/pro/x", as("bob")).wants(t, http.StatusOK)
+			s.tells(t, "sync")
+			s.get(t, "app", "/pro/x", as("eve")).wants(t, http.StatusOK)
+		})
+	}
+}
+
+// subscribers have some of Polar's customers in the store.
+func (s *shop) subscribers(t *testing.T, n int) {
+	t.Helper()
+	for i := range n {
+		if _, err := s.box.Buy("usr_"+strconv.Itoa(i), "usr_"+strconv.Itoa(i)+"@example.com", s.pro.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.box.Settle()
+}
+
+// neverWrong checks that who has paid is let in, or told that nobody can say.
+func (s *server) neverWrong(t *testing.T, users ...string) {
+	t.Helper()
+	for _, user := range users {
+		if r := s.get(t, "app", "/pro/x", as(user)); r.status != http.StatusOK && r.status != http.StatusServiceUnavailable {
+			t.Fatalf("%s, who has paid, got %v", user, r)
+		}
+	}
+}
+
+func (s *server) neverIn(t *testing.T, users ...string) {
+	t.Helper()
+	for _, user := range users {
+		if r := s.get(t, "app", "/pro/x", as(user)); r.status == http.StatusOK {
+			t.Fatalf("%s, who has not paid, is let in", user)
+		}
+	}
 }

@@ -87,8 +87,14 @@ type Client struct {
 
 type clientState struct {
 	unversioned atomic.Bool
-	offset      atomic.Pointer[time.Duration]
+	clock       atomic.Pointer[clock]
 	sandbox     atomic.Pointer[bool]
+}
+
+// clock is Polar's, as it was heard last.
+type clock struct {
+	offset time.Duration // from ours
+	at     time.Time     // when, by ours
 }
 
 // NewClient makes a client. It does not talk to Polar.
@@ -174,11 +180,31 @@ func (c *Client) Prompt() *Client {
 // Offset is how far Polar's clock is ahead of ours, as last seen. It is false
 // before the first answer.
 func (c *Client) Offset() (time.Duration, bool) {
-	if offset := c.state.offset.Load(); offset != nil {
-		return *offset, true
+	if heard := c.state.clock.Load(); heard != nil {
+		return heard.offset, true
 	}
 	return 0, false
 }
+
+// ClockHeard says whether Polar's time was heard within a span of our clock's. If that
+// has jumped since, it was not.
+func (c *Client) ClockHeard(within time.Duration) bool {
+	heard := c.state.clock.Load()
+	return heard != nil && heard.since(c.now()).Abs() <= within
+}
+
+// SetBack is how far our clock was set back since Polar's time was heard.
+func (c *Client) SetBack(now time.Time) time.Duration {
+	heard := c.state.clock.Load()
+	if heard == nil {
+		return 0
+	}
+	return max(0, max(0, now.Sub(heard.at))-heard.since(now))
+}
+
+// since is what the hands of our clock have moved since. Times of this process know
+// better how much time went by, and tell that in Sub.
+func (c *clock) since(now time.Time) time.Duration { return now.Round(0).Sub(c.at.Round(0)) }
 
 // Sandbox says whether the last answer was of Polar's sandbox, which marks its own
 // with X-Polar-Sandbox. It is false before the first answer.
@@ -527,7 +553,7 @@ func (c *Client) observe(start, headers time.Time, h http.Header, polars bool) t
 		return start.Add(offset).UTC()
 	}
 	offset := date.Sub(headers)
-	c.state.offset.Store(&offset)
+	c.state.clock.Store(&clock{offset, headers})
 	return start.Add(offset).UTC()
 }
 

@@ -768,3 +768,38 @@ func TestSandbox(t *testing.T) {
 		t.Error(c.Version())
 	}
 }
+
+// TestSetBack: of a clock that is set back while Polar is not heard, it is known how far;
+// one that goes on, or is set forward, was not.
+func TestSetBack(t *testing.T) {
+	now := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{}`)
+	}))
+	defer srv.Close()
+	c, err := polar.NewClient(polar.ClientConfig{BaseURL: srv.URL, Token: "polar_oat_x", Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if c.ClockHeard(time.Hour) || c.SetBack(now) != 0 {
+		t.Error("heard before the first answer")
+	}
+	_, _ = c.GetProduct(t.Context(), "x")
+	heard := now
+	for _, moved := range []time.Duration{0, time.Second, time.Hour, -time.Second, -time.Hour, 400 * 24 * time.Hour} {
+		now = heard.Add(moved)
+		if got, want := c.SetBack(now), max(0, -moved); got != want {
+			t.Errorf("moved by %s: set back by %s", moved, got)
+		}
+		if got, want := c.ClockHeard(time.Minute), moved.Abs() <= time.Minute; got != want {
+			t.Errorf("moved by %s: heard %t", moved, got)
+		}
+	}
+	now = time.Now() // tells how much time has gone by, whatever hangs on the wall
+	_, _ = c.GetProduct(t.Context(), "x")
+	if back := c.SetBack(time.Now()); back > time.Second {
+		t.Errorf("a clock that went on was set back by %s", back)
+	}
+}
