@@ -264,6 +264,9 @@ func TestDamagedStore(t *testing.T) {
 					}
 				}
 			}
+			if name != "cut in the half" && often(0, 1) == 0 {
+				return // the ways back are the same
+			}
 			if err := os.Rename(s.store(), s.store()+".damaged"); err != nil {
 				t.Fatal(err)
 			}

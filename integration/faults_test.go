@@ -54,14 +54,34 @@ func TestReloadStorm(t *testing.T) {
 	}
 	s.start(t, good)
 	l := newLedger()
+	u := s.subscribe(t, "app", productPro)
 	end := l.selling(t, s, 2)
 	defer end()
+	over := make(chan struct{})
+	var visits int
+	var visitor sync.WaitGroup
+	visitor.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			// A connection that has just come in, Caddy may break.
+			if r, err := s.try(http.MethodGet, "http://"+s.sites["app"]+"/pro/x", as(u.user)); err == nil {
+				if visits++; r.status != http.StatusOK {
+					t.Errorf("who has paid got %v", r)
+				}
+			}
+		}
+	})
 	var operators sync.WaitGroup
 	for n := range 4 {
 		operators.Go(func() {
 			for i := range often(10, 250) {
 				config := configs[(n+i)%len(configs)]
-				r, err := s.try(http.MethodPost, "http://"+s.admin+"/load", text(config), header("Content-Type", "text/caddyfile"))
+				r, err := s.try(http.MethodPost, "http://"+s.admin+"/load", text(config),
+					header("Content-Type", "text/caddyfile"), header("Cache-Control", "must-revalidate")) // also if it is the same
 				if err == nil && (r.status == http.StatusOK) == (config == configs[2]) {
 					t.Errorf("reload: %v", r)
 				}
@@ -69,13 +89,18 @@ func TestReloadStorm(t *testing.T) {
 		})
 	}
 	operators.Wait()
+	close(over)
+	visitor.Wait()
 	waitFor(t, "webhooks", func() bool { return l.size() > 50 })
 	end()
 	l.check(t, s, l.size())
 	s.kill()
 	s.start(t, good)
 	l.check(t, s, l.size())
-	t.Logf("%d reloads, %d users told of", 4*often(10, 250), l.size())
+	if visits == 0 {
+		t.Error("nobody came")
+	}
+	t.Logf("%d reloads, %d users told of, %d visits", 4*often(10, 250), l.size(), visits)
 }
 
 // unready checks that the gateway says that its store is not as it should be.
