@@ -34,10 +34,10 @@ func TestKills(t *testing.T) {
 			s.kill()
 		}
 	}
-	if l.size() < rounds {
-		t.Errorf("only %d webhooks in %d rounds", l.size(), rounds)
+	if l.acknowledged() < rounds {
+		t.Errorf("only %d acknowledged in %d rounds", l.acknowledged(), rounds)
 	}
-	t.Logf("%d kills, %d users told of", rounds, l.size())
+	t.Logf("%d kills, %d users acknowledged, %d tries that were not", rounds, l.acknowledged(), l.size()-l.acknowledged())
 }
 
 // TestReloadStorm: many reloads at once, of which some fail, under webhooks and
@@ -91,7 +91,7 @@ func TestReloadStorm(t *testing.T) {
 	operators.Wait()
 	close(over)
 	visitor.Wait()
-	waitFor(t, "webhooks", func() bool { return l.size() > 50 })
+	waitFor(t, "webhooks", func() bool { return l.acknowledged() > 50 })
 	end()
 	l.check(t, s, l.size())
 	s.kill()
@@ -100,7 +100,7 @@ func TestReloadStorm(t *testing.T) {
 	if visits == 0 {
 		t.Error("nobody came")
 	}
-	t.Logf("%d reloads, %d users told of, %d visits", 4*often(10, 250), l.size(), visits)
+	t.Logf("%d reloads, %d users acknowledged, %d visits", 4*often(10, 250), l.acknowledged(), visits)
 }
 
 // unready checks that the gateway says that its store is not as it should be.

@@ -51,6 +51,19 @@ func (l *ledger) size() int {
 	return len(l.users)
 }
 
+// acknowledged counts those of whom all that was sent was answered with 200. Tries that
+// reached nobody are no proof of anything.
+func (l *ledger) acknowledged() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.stands {
+		if s != unknown {
+			n++
+		}
+	}
+	return n
+}
+
 // sell sends a webhook of a new user's purchase, and now and then of its end, and notes
 // what was acknowledged. It says whether all was.
 func (l *ledger) sell(t *testing.T, s *server) bool {
