@@ -127,8 +127,12 @@ func originalURL(r *http.Request) string {
 	if !ok {
 		original = *r
 	}
+	target := original.URL.RequestURI()
+	if !strings.HasPrefix(target, "/") { // no path, and behind our host a longer one's name
+		target = "/"
+	}
 	// Browsers leave a backslash in a query as it is, and take one elsewhere for a slash.
-	return originOf(r) + strings.ReplaceAll(original.URL.RequestURI(), `\`, "%5C")
+	return originOf(r) + strings.ReplaceAll(target, `\`, "%5C")
 }
 
 // returnAddress is where a visitor may be sent: an absolute address on this

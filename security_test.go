@@ -1,8 +1,11 @@
 package caddypolar
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -45,5 +48,45 @@ func TestSecurityDocumentNamesTests(t *testing.T) {
 	}
 	if named < 80 {
 		t.Errorf("only %d tests are named: is the table read?", named)
+	}
+}
+
+// TestSecurityDocumentListsFuzzTargets: the table of what comes in from outside has
+// every fuzz target, and no other.
+func TestSecurityDocumentListsFuzzTargets(t *testing.T) {
+	document, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(document), "| what | targets |")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var listed, there []string
+	folder := ""
+	for _, match := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(table, -1) {
+		switch name := match[1]; {
+		case strings.HasPrefix(name, "Fuzz"):
+			listed = append(listed, folder+" "+name)
+		case strings.ToLower(name) == name: // a package
+			folder = name
+		}
+	}
+	target := regexp.MustCompile(`(?m)^func (Fuzz\w+)\(f \*testing\.F\)`)
+	err = filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		for _, match := range target.FindAllStringSubmatch(string(code), -1) {
+			there = append(there, filepath.ToSlash(filepath.Dir(path))+" "+match[1])
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(listed)
+	slices.Sort(there)
+	if !slices.Equal(listed, there) || len(there) < 25 {
+		t.Errorf("listed are\n%s\nand there are\n%s", strings.Join(listed, "\n"), strings.Join(there, "\n"))
 	}
 }
