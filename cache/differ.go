@@ -5,8 +5,11 @@ import "github.com/caddy-polar/caddy-polar/entitlement"
 // What the journal tells of each kind of object: the fields that matter for access,
 // by Polar's names.
 
+// fieldUser is the field that names a user.
+const fieldUser = "external_id"
+
 func customerDiff(d *diff, was, is *entitlement.Customer) {
-	d.text("external_id", was.ExternalID, is.ExternalID)
+	d.text(fieldUser, was.ExternalID, is.ExternalID)
 	d.time("deleted_at", was.DeletedAt, is.DeletedAt)
 }
 
@@ -49,7 +52,7 @@ func refundDiff(d *diff, was, is *entitlement.Refund) {
 }
 
 func memberDiff(d *diff, was, is *entitlement.Member) {
-	d.text("external_id", was.ExternalID, is.ExternalID)
+	d.text(fieldUser, was.ExternalID, is.ExternalID)
 	d.text("role", string(was.Role), string(is.Role))
 	d.bool("deleted", was.Deleted, is.Deleted)
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"context"
+	"math"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -38,7 +39,12 @@ func (s *Store) Forget(ctx context.Context, user string) (removed int, err error
 }
 
 // traces are the records that name a user, whoever has them by the index.
-type traces struct{ customers, subscriptions, orders, checkouts, members []string }
+type traces struct {
+	customers, subscriptions, orders, checkouts, members []string
+
+	entries []uint64 // of the journal, of what was once theirs
+	read    uint64   // the last entry that was looked at
+}
 
 func (s *Store) traces(ctx context.Context, user string) (t traces, err error) {
 	err = s.EachCustomer(ctx, func(c *entitlement.Customer) error {
@@ -77,12 +83,36 @@ func (s *Store) traces(ctx context.Context, user string) (t traces, err error) {
 	if err != nil {
 		return t, err
 	}
-	return t, walk(ctx, s, bucketCheckouts, checkoutFields, singly(ctx, func(c *Checkout) error {
+	err = walk(ctx, s, bucketCheckouts, checkoutFields, singly(ctx, func(c *Checkout) error {
 		if c.User == user {
 			t.checkouts = append(t.checkouts, c.ID)
 		}
 		return nil
 	}))
+	if err != nil {
+		return t, err
+	}
+	for list := []Entry{{}}; len(list) > 0; t.look(user, list) {
+		if err := context.Cause(ctx); err != nil {
+			return t, err
+		}
+		if list, err = s.Journal(t.read, entriesAtOnce); err != nil {
+			return t, err
+		}
+	}
+	return t, nil
+}
+
+// entriesAtOnce is how many entries of the journal are looked at in one transaction.
+const entriesAtOnce = 1000
+
+// look takes note of the entries that name a user.
+func (t *traces) look(user string, list []Entry) {
+	for i := range list {
+		if t.read = list[i].Number; list[i].names(user) {
+			t.entries = append(t.entries, t.read)
+		}
+	}
 }
 
 func (f *fold) forget(user string, t traces) error {
@@ -124,6 +154,16 @@ func (f *fold) forget(user string, t traces) error {
 			if err := step.forget(id); err != nil {
 				return err
 			}
+		}
+	}
+	late, err := entriesAfter(f.tx.Bucket(bucketJournal), t.read, math.MaxInt)
+	if err != nil {
+		return err
+	}
+	t.look(user, late)
+	for _, number := range t.entries {
+		if err := f.blankEntry(user, number); err != nil {
+			return err
 		}
 	}
 	return f.forgetPasses(user)

@@ -183,26 +183,30 @@ func chain(journal *bolt.Bucket, number uint64, most int) (list []Entry, err err
 // Journal reads entries in order, from after a number on, at most so many.
 func (s *Store) Journal(after uint64, most int) (list []Entry, err error) {
 	err = s.read(func(tx *bolt.Tx) error {
-		b := tx.Bucket(bucketJournal)
-		if b == nil {
-			return nil
-		}
-		c := b.Cursor()
-		for key, raw := c.Seek(entryKey(after + 1)); len(key) == 8 && len(list) < most; key, raw = c.Next() {
-			e, err := decode(entryFields, raw)
-			if err != nil {
-				return err
-			}
-			e.Number = binary.BigEndian.Uint64(key)
-			if e.Number <= after {
-				return fmt.Errorf("%w: the journal is out of order", ErrCorrupt) // or it would never end
-			}
-			after = e.Number
-			list = append(list, e)
-		}
-		return nil
+		list, err = entriesAfter(tx.Bucket(bucketJournal), after, most)
+		return err
 	})
 	return list, err
+}
+
+func entriesAfter(journal *bolt.Bucket, after uint64, most int) (list []Entry, err error) {
+	if journal == nil {
+		return nil, nil
+	}
+	c := journal.Cursor()
+	for key, raw := c.Seek(entryKey(after + 1)); len(key) == 8 && len(list) < most; key, raw = c.Next() {
+		e, err := decode(entryFields, raw)
+		if err != nil {
+			return list, err
+		}
+		e.Number = binary.BigEndian.Uint64(key)
+		if e.Number <= after {
+			return list, fmt.Errorf("%w: the journal is out of order", ErrCorrupt) // or it would never end
+		}
+		after = e.Number
+		list = append(list, e)
+	}
+	return list, nil
 }
 
 // LastEntry is the number of the journal's last entry, zero if there never was one.
@@ -280,4 +284,35 @@ func (f *fold) forgetHistory(k kind, id string) error {
 	}
 	slices.Sort(numbers)
 	return f.dropEntries(numbers)
+}
+
+// names says whether an entry tells that something became somebody's, or is theirs no
+// more.
+func (e *Entry) names(user string) bool {
+	return slices.ContainsFunc(e.Changes, func(c Change) bool { return c.Field == fieldUser && (c.Before == user || c.After == user) })
+}
+
+// blankEntry takes a user's name out of an entry, which stays in its object's chain.
+func (f *fold) blankEntry(user string, number uint64) error {
+	journal := f.tx.Bucket(bucketJournal)
+	raw := journal.Get(entryKey(number))
+	if raw == nil { // gone with its object
+		return nil
+	}
+	e, err := decode(entryFields, raw)
+	if err != nil {
+		return err
+	}
+	for i := range e.Changes {
+		c := &e.Changes[i]
+		if c.Field != fieldUser {
+			continue
+		}
+		for _, name := range []*string{&c.Before, &c.After} {
+			if *name == user {
+				*name = ""
+			}
+		}
+	}
+	return f.put(journal, entryKey(number), encode(entryFields, e))
 }
