@@ -616,7 +616,12 @@ func parseServer(value string) (string, error) {
 	}
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", fmt.Errorf("server: %q is neither production, sandbox nor a base URL", value)
+		if strings.ContainsAny(value, "@?") { // there may be a password in it
+			value = "that"
+		} else {
+			value = fmt.Sprintf("%q", value)
+		}
+		return "", fmt.Errorf("server: %s is neither production, sandbox nor a base URL, which has no user and no query", value)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
 		return "", fmt.Errorf("server: %q needs https (http is for loopback only)", value)

@@ -223,3 +223,58 @@ func TestLiteralSecret(t *testing.T) {
 		t.Errorf("no warning, or the secret: %s", tail(log, 10))
 	}
 }
+
+// TestLoadErrorsTellNoSecret: what is wrong with a secret is told, and not the secret,
+// whether it comes from the environment or stands in the configuration.
+func TestLoadErrorsTellNoSecret(t *testing.T) {
+	t.Parallel()
+	const canary = "CANARY"
+	s := newServer(t)
+	site := s.site(t, "app", "polar\npolar_require /pro/* pro\nrespond hello")
+	s.start(t, s.caddyfile(usual, site))
+	for name, bad := range map[string]struct{ words, value string }{
+		"a short JWT secret":         {"jwt secret %s", canary + "-short"},
+		"no public key":              {"jwt public_key %s", "-----BEGIN PUBLIC KEY-----" + canary + "-----END PUBLIC KEY-----"},
+		"a password in jwks":         {"jwt {\njwks %s\nissuer any\naudience any\n}", "https://user:" + canary + "@id.example/jwks"},
+		"jwks without TLS":           {"jwt {\njwks %s\nissuer any\naudience any\n}", "http://id.example/jwks?key=" + canary},
+		"no jwks address":            {"jwt {\njwks %s\nissuer any\naudience any\n}", canary + "%zz"},
+		"a password in session":      {"session %s {\ncookies s\n}", "https://user:" + canary + "@app.example/session"},
+		"no session address":         {"session %s {\ncookies s\n}", "ftp://app.example/?key=" + canary},
+		"blanks in the access token": {"access_token %s", `"polar_oat_` + canary + ` x"`},
+		"a customer's token":         {"access_token %s", "polar_cst_" + canary},
+		"a short notify secret":      {"notify http://localhost:1/hook %s", "whsec_" + canary},
+		"no notify secret":           {"notify http://localhost:1/hook %s", canary + "-of-more-than-thirty-two-characters!"},
+		"notify without TLS":         {"notify %s whsec_bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldyE=", "ftp://app.example/?key=" + canary},
+		"a password in notify":       {"notify %s whsec_bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldyE=", "https://user:" + canary + "@app.example/"},
+		"a password in server":       {"access_token {env.POLAR_WEBHOOK_SECRET}\nserver %s", "https://user:" + canary + "@api.example"},
+	} {
+		name, bad := name, bad
+		for _, from := range []string{"the environment", "the configuration", "the Caddyfile's own environment"} {
+			value := map[string]string{"the environment": "{file." + s.write(t, "secret", strings.Trim(bad.value, `"`)) + "}", "the configuration": bad.value}[from]
+			if value == "" {
+				s.env["BAD"], value = bad.value, "{$BAD}"
+			}
+			block := "polar {\nwebhook_secret {env.POLAR_WEBHOOK_SECRET}\nplan pro x\n" + strings.Replace(bad.words, "%s", value, 1) + "\n}"
+			config := s.caddyfile(block, site)
+			said := ""
+			if value == "{$BAD}" { // which the running server's environment has not
+				out, err := s.command("validate", "--adapter", "caddyfile", "--config", s.write(t, "Bad", config))
+				if said = out; err == nil {
+					t.Errorf("%s from %s is valid", name, from)
+				}
+			} else {
+				r := s.load(t, config)
+				if said = r.body; r.status == http.StatusOK {
+					t.Errorf("%s from %s was loaded", name, from)
+				}
+			}
+			if strings.Contains(said, canary) {
+				t.Errorf("%s from %s: %s", name, from, said)
+			}
+		}
+	}
+	if log := s.logs(); strings.Contains(log, canary) {
+		i := strings.Index(log, canary)
+		t.Errorf("the log tells: %s", log[max(0, i-500):i+len(canary)])
+	}
+}
