@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,12 +126,8 @@ func TestSecrecy(t *testing.T) {
 	}
 	shown["the backup's bytes"] = string(copied)
 	shown["the log"] = s.logs()
+	wantsSecrecy(t, shown, append([]string{canary, email, strings.TrimPrefix(s.env["NOTIFY_SECRET"], "whsec_")}, tokens...)...)
 	for where, text := range shown {
-		for _, secret := range append([]string{canary, email, strings.TrimPrefix(s.env["NOTIFY_SECRET"], "whsec_")}, tokens...) {
-			if i := strings.Index(text, secret); i >= 0 {
-				t.Errorf("%s shows %q: …%s…", where, secret, text[max(0, i-300):i])
-			}
-		}
 		for _, tok := range tokens { // nor a part of one
 			if strings.Contains(text, tok[strings.LastIndex(tok, ".")+1:]) {
 				t.Errorf("%s shows a token's signature", where)
@@ -206,6 +203,129 @@ func linesWithout(text, word string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		if !strings.Contains(line, word) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// wantsSecrecy looks for secrets in what was shown, by where.
+func wantsSecrecy(t *testing.T, shown map[string]string, secrets ...string) {
+	t.Helper()
+	for where, text := range shown {
+		for _, secret := range secrets {
+			if i := strings.Index(text, secret); i >= 0 {
+				t.Errorf("%s shows %q: …%s…", where, secret, text[max(0, i-300):i])
+			}
+		}
+	}
+}
+
+// TestSecrecyOfEveryKind is TestSecrecy for the other kinds of secrets: each kind of
+// webhook secret, the addresses of keys and of sessions, cookies of an app, and what
+// browsers are shown; and what the process says of itself when it crashes.
+func TestSecrecyOfEveryKind(t *testing.T) {
+	t.Parallel()
+	const canary, email = "CANARY", "e@example.org" // which sessionApp tells of everybody
+	s, app := newServer(t), newSessionApp(t)
+	key := es256(t, "k")
+	standIn := publishes(t, "/jwks", key.jwk(t, object{"use": "sig", "alg": "ES256"}))
+	s.env["JWKS_URL"] = standIn + "/jwks?apikey=" + canary + "jwks"
+	s.env["SESSION_URL"] = app.URL + "/api/auth/get-session?secret=" + canary + "session"
+	s.env["UNREACHABLE_URL"] = "http://" + freeAddress(t) + "/session?secret=" + canary + "unreachable"
+	s.env["POLAR_ACCESS_TOKEN"] = "polar_oat_" + canary
+	secrets, words := []string{canary, email}, ""
+	for i, v := range secretVectors(t) {
+		if v.Name == "" || strings.Contains(v.Name, "listen") {
+			continue // which is no secret
+		}
+		name := fmt.Sprint("WEBHOOK_", i)
+		s.env[name] = v.Secret
+		words += " {env." + name + "}"
+		secrets = append(secrets, v.Secret, strings.TrimPrefix(v.Secret, "whsec_"))
+	}
+	browserSees := "\nlogin_url /login?next={return_to}\nupgrade_url /buy?from={return_to}&why={reason}\npage {\nname \"The Shop\"\ncolor aa3300\n}"
+	global := "polar {\nserver http://" + freeAddress(t) + "\naccess_token {env.POLAR_ACCESS_TOKEN}\nwebhook_secret" + words +
+		"\njwt {\njwks {env.JWKS_URL}\nissuer https://id.example\naudience app\nfrom header Authorization\nfrom cookie session\n}\nlink email\nplan pro {env.PRODUCT_PRO}" + browserSees + "\n}\n" +
+		"polar people {\nwebhook_secret" + words + "\nsession {env.SESSION_URL} {\ncookies " + sessionCookie + " trusted\n}\nlink email\nplan pro {env.PRODUCT_PRO}" + browserSees + "\n}\n" +
+		"polar lost {\nsession {env.UNREACHABLE_URL} {\ncookies " + sessionCookie + " trusted\n}\nplan pro {env.PRODUCT_PRO}\n}"
+	var sites []string
+	for name, gateway := range map[string]string{"app": "", "people": " people", "lost": " lost"} {
+		sites = append(sites, s.site(t, name, "log\npolar"+gateway+"\npolar_require /pro/* pro\nreverse_proxy {upstream}"))
+	}
+	config := s.caddyfile(global, sites...)
+	s.start(t, config)
+
+	mints := func(changes object) string {
+		r, err := http.NewRequest(http.MethodGet, "/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key.mints(t, object{"sub": "ada", "iss": "https://id.example", "aud": "app", "exp": time.Now().Add(time.Hour).Unix(), "email": email, "email_verified": true}, changes)(r)
+		return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	}
+	good, foreign := mints(nil), mints(object{"aud": "another"})
+	session := "usr_of_the_app; trusted=" + canary + "-cookie"
+	secrets = append(secrets, good, foreign)
+	for _, v := range secretVectors(t) {
+		if strings.Contains(v.Name, "listen") {
+			continue
+		}
+		s.key = v.key(t)
+		u := newSubscriber(productPro)
+		u.user = "ada"
+		s.deliver(t, "app", u.active(t))
+	}
+	waitFor(t, "the keys", func() bool { return s.get(t, "app", "/pro/x", bearer(good)).status == http.StatusOK })
+	var answers strings.Builder
+	for _, site := range []string{"app", "people", "lost"} {
+		for _, path := range []string{"/pro/x", "/auth/polar/account", "/auth/polar/pricing", "/auth/polar/entitlements", "/auth/polar/checkout?plan=pro", "/auth/polar/success?state=x&customer_session_token=" + canary} {
+			for _, how := range [][]option{
+				{bearer(good)}, {bearer(foreign), browser}, {header("Cookie", "session="+good), browser}, {signedIn(session), browser}, {signedIn("broken")}, {signedIn("page")}, {browser},
+			} {
+				if strings.Contains(path, canary) && site != "app" { // the address is in Caddy's access log, which is not ours
+					continue
+				}
+				if r := s.get(t, site, path, how...); r.header.Get("Via") == "" {
+					answers.WriteString(strings.ReplaceAll(fmt.Sprint(r, r.header), "/auth/polar/success?state=x&customer_session_token="+canary, ""))
+				}
+			}
+		}
+	}
+	s.load(t, config+"\n# changed").wants(t, http.StatusOK)
+	shown := map[string]string{
+		"the answers": answers.String(),
+		"/config/":    s.ask(t, http.MethodGet, "/config/").body,
+		"/metrics":    s.ask(t, http.MethodGet, "/metrics").body,
+		"goroutines":  s.ask(t, http.MethodGet, "/debug/pprof/goroutine?debug=2").body,
+		"variables":   s.ask(t, http.MethodGet, "/debug/vars").body,
+	}
+	for _, args := range [][]string{{"status"}, {"users"}, {"export"}, {"show", "ada"}} {
+		for _, gateway := range []string{"default", "people", "lost"} {
+			out, said, _ := s.polar(append(args, "--gateway", gateway, "--json")...)
+			shown["caddy polar "+args[0]+" of "+gateway] = out + said
+		}
+	}
+	out, said, _ := s.polar("doctor", "--gateway", "people")
+	shown["caddy polar doctor"] = out + said
+	if err := s.cmd.Process.Signal(syscall.SIGABRT); err != nil { // it ends as by a panic, telling all stacks
+		t.Fatal(err)
+	}
+	<-s.exited
+	log := s.logs()
+	if !strings.Contains(log, "SIGABRT: abort") || !strings.Contains(log, "goroutine ") {
+		t.Error("it has told no stacks")
+	}
+	shown["the log"] = withoutAccess(log)
+	wantsSecrecy(t, shown, secrets...)
+}
+
+// withoutAccess is a log without Caddy's own lines about requests, which have addresses
+// and headers.
+func withoutAccess(log string) string {
+	var b strings.Builder
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, `"logger":"http.`) && !strings.Contains(line, `"logger":"admin.api"`) {
 			b.WriteString(line)
 		}
 	}
