@@ -32,6 +32,9 @@ func FuzzDecodeEntry(f *testing.F) {
 		if len(e.Changes) > len(raw) || e.New != (len(e.Changes) == 0) {
 			t.Fatalf("%d bytes have %d changes", len(raw), len(e.Changes))
 		}
+		if _, told := kindNamed(e.Kind); !told { // nobody writes such a one
+			return
+		}
 		if again, err := decode(entryFields, encode(entryFields, e)); err != nil || !reflect.DeepEqual(again, e) {
 			t.Fatalf("%+v, then %+v, %v", e, again, err)
 		}
