@@ -154,9 +154,6 @@ func summarize(path string, want *Owner) (Summary, error) {
 		if err != nil {
 			return err
 		}
-		if err := checkFreelist(tx, file); err != nil {
-			return err
-		}
 		h := readHeader(tx)
 		if h.schema == 0 {
 			return fmt.Errorf("%w: nothing was ever written to it", ErrCorrupt)

@@ -42,6 +42,9 @@ type tree struct {
 // countTree counts the records of each bucket as a transaction sees them, and says
 // ErrCorrupt if a page is not what it has to be.
 func countTree(ctx context.Context, tx *bolt.Tx, file io.ReaderAt) (records map[string]int, err error) {
+	if err := checkFreelist(tx, file); err != nil {
+		return nil, err
+	}
 	size := int64(tx.DB().Info().PageSize)
 	t := &tree{ctx: ctx, file: file, size: size, seen: make([]bool, tx.Size()/size)}
 	records = make(map[string]int)
