@@ -104,6 +104,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (answered bool, 
 			fmt.Errorf("polar: the gateways %s and %s are both served at %s: give one another path",
 				s.site.gateway.name, h.gateway.name, h.path))
 	}
+	if isTunnel(r) {
+		return true, v.refuseTunnel(w, r)
+	}
 	if route, ok := strings.CutPrefix(r.URL.Path, h.path); ok && (route == "" || route[0] == '/') {
 		if h.Health && (route == routeLive || route == routeReady) {
 			h.serveHealth(w, r, route)
@@ -302,6 +305,9 @@ func (g *Gate) judge(w http.ResponseWriter, r *http.Request) (open bool, gated *
 	gw, v, err := g.visit(s, r)
 	if err != nil {
 		return false, nil, err
+	}
+	if isTunnel(r) {
+		return false, nil, v.refuseTunnel(w, r)
 	}
 	covered, err := g.covers(s, r)
 	if err != nil {

@@ -151,6 +151,28 @@ func dropH2C(h http.Header) {
 	}
 }
 
+// isTunnel says whether a request asks for a tunnel, and not for one of those in which
+// HTTP/2 and 3 carry WebSockets. Such a body ends nowhere: the proxy sends it on bare,
+// and an upstream takes it for more requests, which no gate has seen.
+func isTunnel(r *http.Request) bool {
+	if r.Method != http.MethodConnect {
+		return false
+	}
+	switch r.ProtoMajor {
+	case 2:
+		return r.Header.Get(":protocol") != "websocket"
+	case 3:
+		return r.Proto != "websocket"
+	}
+	return true
+}
+
+// refuseTunnel answers such a request.
+func (v *visit) refuseTunnel(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	return newProblem(http.StatusMethodNotAllowed, codeWrongMethod).answer(w, r, v)
+}
+
 // Headers that make some upstreams serve another path, or method, than the
 // request's own.
 const (
