@@ -105,7 +105,7 @@ func (s *requestState) sift(h http.Header, n *headerNames) {
 		case originalURL1, originalURL2:
 			s.takeOverrides(values)
 			delete(h, name)
-		case methodOverride:
+		case methodOverride1, methodOverride2, methodOverride3:
 			delete(h, name)
 		case "Upgrade":
 			dropH2C(h)
@@ -176,9 +176,11 @@ func (v *visit) refuseTunnel(w http.ResponseWriter, r *http.Request) error {
 // Headers that make some upstreams serve another path, or method, than the
 // request's own.
 const (
-	originalURL1   = "X-Original-Url"
-	originalURL2   = "X-Rewrite-Url"
-	methodOverride = "X-Http-Method-Override"
+	originalURL1    = "X-Original-Url"
+	originalURL2    = "X-Rewrite-Url"
+	methodOverride1 = "X-Http-Method-Override"
+	methodOverride2 = "X-Http-Method"
+	methodOverride3 = "X-Method-Override"
 )
 
 // visitOf begins, or goes on with, what one gateway does for a request. It

@@ -207,7 +207,7 @@ func (rs Readings) All() []string {
 //   - backslashes as slashes, ;parameters dropped, repeated slashes merged,
 //     dot segments resolved, dots and blanks around segments trimmed, a ?, a #
 //     or a leading //host taken for what it is in a URL, overlong and
-//     fullwidth characters taken for ASCII.
+//     fullwidth characters taken for ASCII, a script before the path dropped.
 //
 // The path as it came is a reading as well. Letter case is folded in all.
 // Errors wrap ErrBadPath and hold nothing of the path.
@@ -243,7 +243,7 @@ func plainPath(raw string) bool {
 	for i := 1; i < len(raw); i++ {
 		switch c := raw[i]; {
 		case c == '/':
-			if raw[i-1] == '/' || raw[i-1] == '.' {
+			if raw[i-1] == '/' || raw[i-1] == '.' || i >= 4 && strings.EqualFold(raw[i-4:i], ".php") {
 				return false
 			}
 		case c <= ' ' || c >= 0x7f || c == '%' || c == ';' || c == '\\' || c == '?' || c == '#':
@@ -264,7 +264,7 @@ var (
 // longer.
 var readingSteps = []func(string) string{
 	turnBackslashes, dropParams, mergeSlashes, resolveDots, trimSegments,
-	trimDotSegments, cutTail, dropHost, toASCII,
+	trimDotSegments, cutTail, dropHost, dropScript, toASCII,
 }
 
 // readUgly closes the raw paths under all reading steps, then decodes and
@@ -573,6 +573,17 @@ func dropHost(s string) string {
 	return "/" + path
 }
 
+// dropScript reads /index.php/path as /path: PHP hands a script what comes after it, and
+// frameworks route by that.
+func dropScript(s string) string {
+	if i := strings.Index(s, script); i >= 0 {
+		return s[i+len(script)-1:]
+	}
+	return s
+}
+
+const script = ".php/"
+
 // toASCII reads overlong UTF-8 (C0 AF for a slash) as what it encodes, and
 // fullwidth characters as the ASCII ones that compatibility normalization and
 // Windows' best-fit tables make of them.
@@ -600,6 +611,8 @@ func asciiAt(s string) (b byte, size int) {
 		return s[0]&1<<6 | s[1]&0x3f, 2
 	case len(s) > 2 && s[0] == 0xe0 && s[1]&^1 == 0x80 && isContinuation(s[2]):
 		return s[1]&1<<6 | s[2]&0x3f, 3
+	case len(s) > 3 && s[0] == 0xf0 && s[1] == 0x80 && s[2]&^1 == 0x80 && isContinuation(s[3]):
+		return s[2]&1<<6 | s[3]&0x3f, 4
 	}
 	return s[0], 1
 }

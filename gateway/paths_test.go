@@ -29,7 +29,11 @@ func TestGateCatchesEverySpelling(t *testing.T) {
 		"/%2570remium/a", "/public/..%252fpremium", "/public/..;a=b/premium", "/public/..%3b/premium",
 		"/prem%C5%BFium/../premium", "/p%72emium", "/premium%3fx", "/premium%23x", "/premium#x",
 		"//host/premium/a", `/\host/premium`, "/%2fhost/premium",
-		"/x/%c0%ae%c0%ae/premium", "/x/..%c0%afpremium", "/x/..%e0%80%afpremium", "/x/..%ef%bc%8fpremium", "/ｐremium/a",
+		"/x/%c0%ae%c0%ae/premium", "/x/..%c0%afpremium", "/x/..%e0%80%afpremium", "/x/..%f0%80%80%afpremium", "/%f0%80%81%b0remium/a", "/x/..%ef%bc%8fpremium", "/ｐremium/a",
+
+		// A script before the path, as PHP reads it.
+		"/index.php/premium/a", "/INDEX.PHP/premium", "/blog/index.php/premium", "/index.php%2fpremium", "/index.php//premium",
+		"/index.ph%70/premium", "/app.php/x/../premium", "/index.php;/premium",
 
 		// The order of the steps matters: an upstream may drop parameters,
 		// split or resolve before it decodes.
@@ -43,6 +47,7 @@ func TestGateCatchesEverySpelling(t *testing.T) {
 	}
 	for _, raw := range []string{
 		"/premiumX", "/premiumX/a", "/premium-a", "/", "", "*", "/x/premium", "/prem/ium",
+		"/index.php", "/premium.php", "/index.php/x/premium", "/index.phpx/premium",
 		"/premium.html", "/premium%2ehtml", "/x%20/premium", "/public;/premium/..;", "/x?/premium",
 	} {
 		if rs := mustRead(t, raw); gate.CoversAny(rs) {
@@ -136,7 +141,7 @@ func TestPublicIsNotFooled(t *testing.T) {
 		}
 	}
 	for _, raw := range []string{
-		"/public/..;/premium/a", "/public/%2e%2e/premium", "/public/..%252fpremium", "/public/../premium",
+		"/public/index.php/premium", "/public/..;/premium/a", "/public/%2e%2e/premium", "/public/..%252fpremium", "/public/../premium",
 		`/public/..\premium`, "/public/..%5cpremium", "/x/../public/a", "//public/a", "/public/.../premium",
 		"/public/.. /premium", "/%70ublic/a", "/publicX", "/pricing/a", "/public/..%3fx/../a", "/public/..", "/public/..%3fx", "/public%2f../premium",
 		"/premium;/../public", "/premium%3f/../public/a", "/public/../x", "/public.", "/public;x",
@@ -285,7 +290,7 @@ func TestOverridePath(t *testing.T) {
 // TestPlainPathsNeedNoClosure holds the fast path to what the slow one says.
 func TestPlainPathsNeedNoClosure(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		raw := "/" + rapid.StringMatching(`[a-cA-C%./;\\ @*?#ſ:]{0,8}`).Draw(t, "path")
+		raw := "/" + rapid.StringMatching(`([a-cA-C%./;\\ @*?#ſ:]|\.[pP]hp/){0,8}`).Draw(t, "path")
 		if !plainPath(raw) {
 			return
 		}

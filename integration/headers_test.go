@@ -181,8 +181,8 @@ func TestOverrideHeaders(t *testing.T) {
 	}
 	for _, path := range []string{"/free", "/pro/x"} {
 		v := s.get(t, "app", path, as(u.user), header("X-Original-URL", "/also/free"), header("X-Rewrite-URL", "/also/free"),
-			header("X-HTTP-Method-Override", "DELETE")).seen(t)
-		for _, name := range []string{"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override"} {
+			header("X-HTTP-Method-Override", "DELETE"), header("X-HTTP-Method", "DELETE"), header("X-Method-Override", "DELETE")).seen(t)
+		for _, name := range []string{"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
 			if v.Header[name] != nil {
 				t.Errorf("%s: %s has reached the upstream", path, name)
 			}
