@@ -11,13 +11,21 @@ import (
 )
 
 // TestSecurityDocumentNamesTests: what docs/security.md names as the proof of
-// something is there: each line of its table names tests, each behind its file.
+// something is there: each line of its tables names tests, each behind its file. Of
+// the attempts some name none, and say so.
 func TestSecurityDocumentNamesTests(t *testing.T) {
 	document, err := os.ReadFile("docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _ := strings.Cut(string(document), "\n|---|---|---|\n")
+	reports, attempts, ok := strings.Cut(string(document), "\n## Attempts\n")
+	if !ok {
+		t.Fatal("where are the attempts?")
+	}
+	const rule = "\n|---|---|---|\n"
+	_, table, _ := strings.Cut(reports, rule)
+	_, attempts, _ = strings.Cut(attempts, rule)
+	table = strings.TrimSpace(table) + "\n" + attempts
 	quoted := regexp.MustCompile("`([^`]+)`")
 	named := 0
 	for line := range strings.Lines(table) {
@@ -42,7 +50,7 @@ func TestSecurityDocumentNamesTests(t *testing.T) {
 				t.Errorf("%s has no %s", file, name)
 			}
 		}
-		if named == before {
+		if named == before && strings.TrimSpace(cells[2]) != "none: read" {
 			t.Errorf("no test is named: %s", line)
 		}
 	}

@@ -345,3 +345,51 @@ func TestManyProducts(t *testing.T) {
 		}
 	}
 }
+
+// TestWebhooksThatPlayWithTheirHeaders signs and sends in ways that verifiers have
+// taken for good: nothing but the exact signature counts.
+func TestWebhooksThatPlayWithTheirHeaders(t *testing.T) {
+	t.Parallel()
+	s := startPaywall(t)
+	u := newSubscriber(productPro)
+	body := u.active(t)
+	good := func(change func(h http.Header, signature string)) option {
+		return func(r *http.Request) {
+			signed(s.key, body)(r)
+			change(r.Header, strings.TrimPrefix(r.Header.Get("Webhook-Signature"), "v1,"))
+		}
+	}
+	set := func(value func(signature string) string) option {
+		return good(func(h http.Header, signature string) { h.Set("Webhook-Signature", value(signature)) })
+	}
+	for name, o := range map[string]option{
+		"another version":   set(func(sig string) string { return "v2," + sig }),
+		"public key":        set(func(sig string) string { return "v1a," + sig }),
+		"no version":        set(func(sig string) string { return sig }),
+		"upper version":     set(func(sig string) string { return "V1," + sig }),
+		"empty":             set(func(string) string { return "v1," }),
+		"no padding":        set(func(sig string) string { return "v1," + strings.TrimRight(sig, "=") + "A" }),
+		"first half":        set(func(sig string) string { return "v1," + sig[:len(sig)/2] }),
+		"a thousand":        set(func(string) string { return strings.Repeat("v1,AAAA ", 1000) }),
+		"another id":        good(func(h http.Header, _ string) { h.Set("Webhook-Id", newID()) }),
+		"dots in the id":    good(func(h http.Header, _ string) { h.Set("Webhook-Id", h.Get("Webhook-Id")+"."+h.Get("Webhook-Timestamp")) }),
+		"two ids":           good(func(h http.Header, _ string) { h.Add("Webhook-Id", newID()); h["Webhook-Id"][0] = newID() }),
+		"later":             good(func(h http.Header, _ string) { h.Set("Webhook-Timestamp", fmt.Sprint(time.Now().Unix()+2)) }),
+		"time with sign":    good(func(h http.Header, _ string) { h.Set("Webhook-Timestamp", "+"+h.Get("Webhook-Timestamp")) }),
+		"time as a float":   good(func(h http.Header, _ string) { h.Set("Webhook-Timestamp", h.Get("Webhook-Timestamp")+".0") }),
+		"time as exponent":  good(func(h http.Header, _ string) { h.Set("Webhook-Timestamp", "1e9") }),
+		"body with a blank": good(func(http.Header, string) {}),
+	} {
+		if name == "body with a blank" {
+			signs := o
+			o = func(r *http.Request) { signs(r); text(string(body) + " ")(r) }
+		}
+		if r := s.send(t, "POST", "http://"+s.sites["app"]+webhookPath, o); r.status != http.StatusBadRequest {
+			t.Errorf("%s: got %v", name, r)
+		}
+	}
+	s.get(t, "app", "/pro/x", as(u.user)).problem(t, http.StatusPaymentRequired, "no_subscription")
+	// A good one among others counts.
+	s.send(t, "POST", "http://"+s.sites["app"]+webhookPath, set(func(sig string) string { return "v1,AAAA v9,x v1," + sig })).wants(t, 200)
+	s.get(t, "app", "/pro/x", as(u.user)).wants(t, 200)
+}
