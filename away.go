@@ -115,7 +115,7 @@ func (v *visit) asksAgain(r *http.Request, p *problem) bool {
 func (p *problem) again(w http.ResponseWriter, r *http.Request, v *visit) error {
 	p.head(w.Header())
 	http.SetCookie(w, &http.Cookie{
-		Name: againCookie, Value: "1", Path: v.routes, MaxAge: loopTime, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: isSecure(r),
+		Name: againCookie, Value: "1", Path: v.routes(), MaxAge: loopTime, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: isSecure(r),
 	})
 	return v.show(w, r, p.Status, new(pages.Again))
 }

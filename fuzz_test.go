@@ -205,7 +205,7 @@ func FuzzPurchase(f *testing.F) {
 				wantsProblem(t, p)
 				continue
 			}
-			purchase, p := g.purchase(r, &visit{gateway: g, routes: "/auth/polar"}, bought)
+			purchase, p := g.purchase(r, &visit{gateway: g, handler: &Handler{path: "/auth/polar"}}, bought)
 			if p != nil {
 				wantsProblem(t, p)
 				continue

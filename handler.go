@@ -93,13 +93,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (answered bool, err error) {
 	s := stateOf(r)
 	v := s.visitOf(h.gateway, r)
-	if v.routes == "" {
-		v.routes = h.path
+	if v.handler == nil {
+		v.handler = h
 	}
 	if s.site == nil {
-		s.site, s.siteHandler = v, h
+		s.site = v
 	}
-	if s.site != v && s.siteHandler.path == h.path {
+	if s.site != v && s.site.routes() == h.path {
 		return true, caddyhttp.Error(http.StatusInternalServerError,
 			fmt.Errorf("polar: the gateways %s and %s are both served at %s: give one another path",
 				s.site.gateway.name, h.gateway.name, h.path))

@@ -88,12 +88,12 @@ func (v *visit) refusalPage(r *http.Request, p *problem) *pages.Refusal {
 			page.Next.Label, page.Next.Name = "buy", page.Offers[0].Name
 		}
 	}
-	if v.routes != "" && v.gateway.core.CanAsk() && p.Status < http.StatusInternalServerError {
+	if v.routes() != "" && v.gateway.core.CanAsk() && p.Status < http.StatusInternalServerError {
 		if known := v.identified && v.anonymous == nil; known && v.account != nil && v.account.Known() {
-			page.Others = append(page.Others, pages.Link{Label: "account", URL: v.routes + "/account"})
+			page.Others = append(page.Others, pages.Link{Label: "account", URL: v.routes() + "/account"})
 		}
 		if v.mayBuy() {
-			page.Others = append(page.Others, pages.Link{Label: "plans", URL: withReturn(v.routes+"/pricing", v.wayBack(r))})
+			page.Others = append(page.Others, pages.Link{Label: "plans", URL: withReturn(v.routes()+"/pricing", v.wayBack(r))})
 		}
 	}
 	return page
@@ -105,7 +105,7 @@ func (v *visit) mayBuy() bool { return v.anonymous != nil || !v.identified || v.
 // wayBack is the address that a visitor comes back to after they have bought, or
 // empty: our own routes are no place to come back to.
 func (v *visit) wayBack(r *http.Request) string {
-	if !isNavigation(r) || v.routes != "" && strings.HasPrefix(r.URL.Path, v.routes+"/") {
+	if !isNavigation(r) || v.routes() != "" && strings.HasPrefix(r.URL.Path, v.routes()+"/") {
 		return ""
 	}
 	return originalURL(r)
@@ -153,7 +153,7 @@ func (v *visit) nextLink(r *http.Request, p *problem) *pages.Link {
 
 // changeLink leads to where a plan is changed, and back.
 func (v *visit) changeLink(back string) *pages.Link {
-	address := v.routes + "/account?change=1"
+	address := v.routes() + "/account?change=1"
 	if back != "" {
 		address += "&return_to=" + url.QueryEscape(back)
 	}

@@ -29,10 +29,9 @@ type requestState struct {
 	// credentials are the headers before a token was stripped, for whoever
 	// looks for one later. Nil while nothing was stripped.
 	credentials http.Header
-	site        *visit   // that of the site's `polar`, nil where there is none
-	siteHandler *Handler // which is that
-	last        *visit   // that of the handler that came last, for placeholders
-	first       visit    // most requests know one gateway
+	site        *visit // that of the site's `polar`, nil where there is none
+	last        *visit // that of the handler that came last, for placeholders
+	first       visit  // most requests know one gateway
 
 	// question says that the request is one to a session endpoint, and ours that it
 	// is this process's.
@@ -53,7 +52,7 @@ type visit struct {
 	now     time.Time     // by Polar's clock, by which periods end
 	ahead   time.Duration // of this machine's clock, by which tokens expire
 
-	routes string // the path at which this site serves the gateway's routes; empty: it does not
+	handler *Handler // which serves the gateway's routes on this site; nil: nothing does
 
 	identity  *identity.Identity // shared: nobody changes it
 	anonymous error              // why there is no identity
@@ -78,6 +77,14 @@ type visit struct {
 	// limits says that on_unavailable does not apply: what keeps the user out is
 	// our own limits, or a refusal that could not be confirmed.
 	limits bool
+}
+
+// routes is the path at which this site serves the gateway's routes, or empty.
+func (v *visit) routes() string {
+	if v.handler == nil {
+		return ""
+	}
+	return v.handler.path
 }
 
 // stateOf finds the state of a request, or begins it.

@@ -72,7 +72,7 @@ func (g *Gateway) serveAccount(w http.ResponseWriter, r *http.Request, v *visit)
 	}
 	page := v.accountPage(r, back)
 	if _, err := r.Cookie(againCookie); err == nil {
-		http.SetCookie(w, &http.Cookie{Name: againCookie, Path: v.routes, MaxAge: -1})
+		http.SetCookie(w, &http.Cookie{Name: againCookie, Path: v.routes(), MaxAge: -1})
 	}
 	if done, err := r.Cookie(doneCookie); err == nil && isVisit(r) && r.Method == http.MethodGet {
 		v.setDone(w, r, "")
@@ -86,7 +86,7 @@ func (g *Gateway) serveAccount(w http.ResponseWriter, r *http.Request, v *visit)
 // setDone leaves word for the next page, or takes it away.
 func (v *visit) setDone(w http.ResponseWriter, r *http.Request, done string) {
 	c := &http.Cookie{
-		Name: doneCookie, Value: done, Path: v.routes + "/account", MaxAge: 30,
+		Name: doneCookie, Value: done, Path: v.routes() + "/account", MaxAge: 30,
 		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: isSecure(r),
 	}
 	if done == "" {
@@ -135,13 +135,13 @@ func (g *Gateway) submitAccount(w http.ResponseWriter, r *http.Request, v *visit
 			query.Set(name, value)
 		}
 	}
-	address := url.URL{Path: v.routes + "/account", RawQuery: query.Encode()}
+	address := url.URL{Path: v.routes() + "/account", RawQuery: query.Encode()}
 	return redirect(w, r, address.String())
 }
 
 // accountPage is what a user has.
 func (v *visit) accountPage(r *http.Request, back string) *pages.Account {
-	core, base := v.gateway.core, v.routes
+	core, base := v.gateway.core, v.routes()
 	b := accountBuilder{visit: v, own: v.account.OwnCustomer(), portal: withReturn(base+"/portal", withReturn(base+"/account", back))}
 	page := &pages.Account{Post: base + "/account", Back: here(r, back), Manages: v.identity.Manages, Changing: r.URL.Query().Get("change") != ""}
 	if core.CanAsk() {
@@ -364,7 +364,7 @@ func (b *accountBuilder) seats(r *http.Request) *pages.Seats {
 	for i := range list.All {
 		if p := &list.All[i]; p.ID() != page.ID {
 			name, _ := b.name(p.ProductID, "")
-			page.Others = append(page.Others, pages.Link{Name: name, URL: b.routes + "/account?seats=" + url.QueryEscape(p.ID()) + "#seats"})
+			page.Others = append(page.Others, pages.Link{Name: name, URL: b.routes() + "/account?seats=" + url.QueryEscape(p.ID()) + "#seats"})
 		}
 	}
 	return page

@@ -178,14 +178,14 @@ func (g *Gateway) serveSuccess(w http.ResponseWriter, r *http.Request, v *visit)
 		return redirect(w, r, "/")
 	}
 	checkout := q.Get("checkout_id")
-	page := &pages.Waiting{To: orDefault(back.To, "/"), Events: v.routes + "/events"}
+	page := &pages.Waiting{To: orDefault(back.To, "/"), Events: v.routes() + "/events"}
 	if g.core.Arrive(r.Context(), back, checkout) == gateway.ArrivedPending {
 		tries, _ := strconv.Atoi(q.Get("try"))
 		page.Pending = true
 		if tries < maxTries {
 			again := func(try int) string {
 				query := url.Values{"state": {q.Get("state")}, "checkout_id": {checkout}, "try": {strconv.Itoa(try)}}
-				return v.routes + "/success?" + query.Encode()
+				return v.routes() + "/success?" + query.Encode()
 			}
 			page.Again, page.Last = again(max(tries, 0)+1), again(maxTries)
 		}

@@ -28,10 +28,10 @@ func (g *Gateway) servePricing(w http.ResponseWriter, r *http.Request, v *visit)
 	page := new(pages.Pricing)
 	var mine []string
 	if known {
-		page.Account = v.routes + "/account"
+		page.Account = v.routes() + "/account"
 		mine = v.products()
 		if v.isDue() && v.account.OwnCustomer() != "" && v.identity.Manages {
-			page.Due = &pages.Link{Label: "payment", URL: withReturn(v.routes+"/portal", v.routes+"/account")}
+			page.Due = &pages.Link{Label: "payment", URL: withReturn(v.routes()+"/portal", v.routes()+"/account")}
 		}
 	}
 	for i := range offers {
@@ -84,7 +84,7 @@ func (v *visit) soleName(offers []gateway.Offer, o *gateway.Offer) string {
 
 // buyLink is where a product can be had by this visitor, or nil.
 func (v *visit) buyLink(o *gateway.Offer, offer *pages.Offer, known bool, back string) *pages.Link {
-	account := &pages.Link{Label: "account", URL: v.routes + "/account"}
+	account := &pages.Link{Label: "account", URL: v.routes() + "/account"}
 	switch {
 	case offer.Yours:
 		return account
@@ -100,7 +100,7 @@ func (v *visit) buyLink(o *gateway.Offer, offer *pages.Offer, known bool, back s
 			return account
 		}
 	}
-	address := v.routes + "/checkout?products=" + url.QueryEscape(o.ID)
+	address := v.routes() + "/checkout?products=" + url.QueryEscape(o.ID)
 	if back != "" {
 		address += "&return_to=" + url.QueryEscape(back)
 	}

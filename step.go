@@ -18,7 +18,7 @@ func (v *visit) guide(r *http.Request, plans []string, p *problem) {
 		}
 		return
 	}
-	if v.routes == "" || !v.gateway.core.CanAsk() || v.account == nil {
+	if v.routes() == "" || !v.gateway.core.CanAsk() || v.account == nil {
 		return
 	}
 	base, back := v.base(r), ""
@@ -40,7 +40,7 @@ func (v *visit) guide(r *http.Request, plans []string, p *problem) {
 }
 
 // base is the absolute address of the routes.
-func (v *visit) base(r *http.Request) string { return originOf(r) + v.routes }
+func (v *visit) base(r *http.Request) string { return originOf(r) + v.routes() }
 
 // checkoutFor is the address of a checkout for the first of the plans that
 // sells something, unless the user has something that stands in its way.
