@@ -222,7 +222,7 @@ func pricePage(p *polar.Price) pages.Price {
 	}
 	if p.SeatTiers != nil {
 		for _, t := range p.SeatTiers.Tiers {
-			view.Tiers = append(view.Tiers, pages.Tier{From: t.MinSeats, Price: t.PricePerSeat})
+			view.Seats = append(view.Seats, t.PricePerSeat)
 		}
 	}
 	return view

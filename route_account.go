@@ -197,10 +197,7 @@ func (b *accountBuilder) name(product, plan string) (name, called string) {
 	if o == nil {
 		return plan, plan
 	}
-	if len(o.Plans) > 0 {
-		called = b.soleName(b.offers, o)
-	}
-	return o.Name, called
+	return o.Name, soleName(b.offers, o)
 }
 
 func (b *accountBuilder) subscription(s *entitlement.Subscription) pages.Subscription {
@@ -226,8 +223,7 @@ func (b *accountBuilder) subscription(s *entitlement.Subscription) pages.Subscri
 		return page
 	}
 	running := s.Status == entitlement.StatusActive || s.Status == entitlement.StatusTrialing
-	switch {
-	case s.Status == entitlement.StatusPastDue, s.Status == entitlement.StatusPaused:
+	if s.Status == entitlement.StatusPastDue || s.Status == entitlement.StatusPaused {
 		page.Trouble = &pages.Link{Label: portalLabel(string(s.Status)), URL: b.portal}
 	}
 	page.CanUnschedule = page.Pending != nil
@@ -272,9 +268,7 @@ func (b *accountBuilder) changes(s *entitlement.Subscription) (list []pages.Chan
 			continue
 		}
 		c := pages.Change{Product: o.ID, Offer: offerPage(o)}
-		if len(o.Plans) > 0 {
-			c.Plan = b.soleName(b.offers, o)
-		}
+		c.Plan = soleName(b.offers, o)
 		list = append(list, c)
 	}
 	return list
@@ -302,8 +296,8 @@ func (b *accountBuilder) others(subscriptions []pages.Subscription) (list []page
 	return list
 }
 
-// isTold says whether a subscription that is on the page is what opens a plan: one that
-// sells its product, or gives its benefit, is open for the same reason and as long.
+// isTold says whether a subscription that is on the page tells of a plan already: it is
+// open and sells the plan's product or gives its benefit, or the plan is closed as it is.
 func (b *accountBuilder) isTold(plan *entitlement.Plan, d *entitlement.Decision) bool {
 	for s := range b.account.CurrentSubscriptions() {
 		sells := slices.Contains(plan.Products, s.ProductID) && !s.Seats
@@ -311,10 +305,7 @@ func (b *accountBuilder) isTold(plan *entitlement.Plan, d *entitlement.Decision)
 			return g.SubscriptionID == s.ID && slices.Contains(plan.Benefits, g.BenefitID)
 		})
 		_, own, _ := b.account.CurrentByID(s.ID, b.gateway.core.Rules(), b.now)
-		if (sells && own.Allowed || gives && d.Status == string(s.Status)) && d.Allowed {
-			return true
-		}
-		if sells && !d.Allowed {
+		if d.Allowed && gives && d.Status == string(s.Status) || sells && (own.Allowed || !d.Allowed) {
 			return true
 		}
 	}

@@ -37,9 +37,7 @@ func (g *Gateway) servePricing(w http.ResponseWriter, r *http.Request, v *visit)
 	for i := range offers {
 		o := &offers[i]
 		offer := offerPage(o)
-		if len(o.Plans) > 0 {
-			offer.Plan = v.soleName(offers, o)
-		}
+		offer.Plan = soleName(offers, o)
 		offer.Yours = slices.Contains(mine, o.ID)
 		if !offer.Yours && !o.Public() {
 			continue
@@ -72,7 +70,10 @@ func (v *visit) products() []string {
 }
 
 // soleName is the plan by whose name a product can go: one that nothing else sells.
-func (v *visit) soleName(offers []gateway.Offer, o *gateway.Offer) string {
+func soleName(offers []gateway.Offer, o *gateway.Offer) string {
+	if len(o.Plans) == 0 {
+		return ""
+	}
 	plan := o.Plans[0]
 	for i := range offers {
 		if offers[i].ID != o.ID && slices.Contains(offers[i].Plans, plan) {

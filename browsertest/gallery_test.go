@@ -52,7 +52,7 @@ func offers() []pages.Offer {
 		{
 			Name: "Team", Description: "For those who build on it together.", Every: month,
 			Prices: []pages.Price{
-				{Kind: pages.PriceSeats, Currency: "usd", Tiers: []pages.Tier{{From: 1, Price: 800}, {From: 11, Price: 600}}},
+				{Kind: pages.PriceSeats, Currency: "usd", Seats: []int64{800, 600}},
 				{Kind: pages.PriceUnit, Currency: "usd", Unit: "0.5"},
 			},
 			Benefits: []string{"All of Pro, for each seat", "The API"}, Next: buy("Team"),

@@ -344,7 +344,7 @@ func TestPrices(t *testing.T) {
 		"not own":    {Offer{Prices: []Price{fixed(1000, "usd"), fixed(900, "eur")}}, "ja-JP", "$10.00"},
 		"no region":  {Offer{Prices: []Price{fixed(1000, "usd"), fixed(900, "eur")}}, "de", "10,00\u00a0$"},
 		"custom":     {Offer{Prices: []Price{{Kind: PriceCustom, Currency: "usd"}}}, "en", "You name the price"},
-		"seats":      {Offer{Prices: []Price{{Kind: PriceSeats, Currency: "usd", Tiers: []Tier{{1, 500}}}}}, "en", "<strong><bdi>$5.00</bdi></strong> per seat"},
+		"seats":      {Offer{Prices: []Price{{Kind: PriceSeats, Currency: "usd", Seats: []int64{500}}}}, "en", "<strong><bdi>$5.00</bdi></strong> per seat"},
 		"metered":    {Offer{Prices: []Price{fixed(1000, "usd"), {Kind: PriceUnit, Currency: "usd", Unit: "0.5"}}}, "en", "plus <strong><bdi>$0.005</bdi></strong> per unit"},
 		"unknown":    {Offer{Name: "X", Prices: []Price{{Kind: "barter", Currency: "usd"}}}, "en", "<bdi>X</bdi>"},
 		"trial":      {Offer{Trial: Interval{"week", 1}}, "en", "<bdi>1</bdi> week free"},

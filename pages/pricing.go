@@ -25,13 +25,7 @@ type Price struct {
 	Kind, Currency string
 	Amount         int64 // of PriceFixed; the least of PriceCustom
 	Unit           string
-	Tiers          []Tier // of PriceSeats
-}
-
-// Tier is what each seat costs from so many on.
-type Tier struct {
-	From  int
-	Price int64
+	Seats          []int64 // of PriceSeats: what one costs, by how many there are
 }
 
 // Offer is a product as it is for sale.
@@ -143,10 +137,10 @@ func (s *scene) price(p *Price) template.HTML {
 		return s.Say("price.custom")
 	case PriceSeats:
 		least, differ := int64(-1), false
-		for _, t := range p.Tiers {
-			differ = differ || least >= 0 && t.Price != least
-			if least < 0 || t.Price < least {
-				least = t.Price
+		for _, price := range p.Seats {
+			differ = differ || least >= 0 && price != least
+			if least < 0 || price < least {
+				least = price
 			}
 		}
 		switch {
