@@ -98,6 +98,7 @@ func (v *visit) setDone(w http.ResponseWriter, r *http.Request, done string) {
 // submitAccount does what a form says. The browser is then sent back to the page, so
 // that to load it again does nothing again.
 func (g *Gateway) submitAccount(w http.ResponseWriter, r *http.Request, v *visit) error {
+	arrived := hurry(w)
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if err := r.ParseForm(); err != nil {
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
@@ -105,6 +106,7 @@ func (g *Gateway) submitAccount(w http.ResponseWriter, r *http.Request, v *visit
 		}
 		return newProblem(http.StatusBadRequest, codeBadBody).page(w, r, v)
 	}
+	arrived()
 	what := r.PostForm.Get("do")
 	do, ok := accountForms[what]
 	if !ok {

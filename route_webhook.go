@@ -23,7 +23,7 @@ const (
 	// out.
 	maxInFlight = 64 << 20
 	beginning   = 64 << 10
-	// bodyTime is how long a webhook body may take. Polar gives up after 10 s.
+	// bodyTime is how long a body may take to arrive. Polar gives up after 10 s.
 	bodyTime = 15 * time.Second
 )
 
@@ -60,8 +60,7 @@ func (g *Gateway) readWebhook(w http.ResponseWriter, r *http.Request) (body []by
 		g.short.Add(-short)
 		g.long.Add(-long)
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // not every connection has one
+	arrived := hurry(w)
 	var buf bytes.Buffer
 	chunk := make([]byte, 8<<10)
 	limited := http.MaxBytesReader(w, r.Body, maxWebhook)
@@ -79,7 +78,7 @@ func (g *Gateway) readWebhook(w http.ResponseWriter, r *http.Request) (body []by
 		var tooLarge *http.MaxBytesError
 		switch {
 		case errors.Is(err, io.EOF):
-			_ = control.SetReadDeadline(time.Time{}) // for what comes next on the connection
+			arrived()
 			return buf.Bytes(), release, nil
 		case errors.As(err, &tooLarge):
 			return nil, release, err

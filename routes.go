@@ -162,9 +162,21 @@ const (
 	providerTime = 10 * time.Second
 )
 
+// hurry bounds how long a client may take to send its body. After it, call arrived, for
+// what comes next on the connection; not if the body was given up.
+func hurry(w http.ResponseWriter) (arrived func()) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // not every connection has one
+	return func() { _ = control.SetReadDeadline(time.Time{}) }
+}
+
 // readBody reads a JSON object. No body at all is an empty one.
 func readBody(w http.ResponseWriter, r *http.Request, into any) *problem {
+	arrived := hurry(w)
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		arrived()
+	}
 	var tooLarge *http.MaxBytesError
 	var wrongType *json.UnmarshalTypeError
 	switch {

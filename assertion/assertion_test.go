@@ -1,6 +1,7 @@
 package assertion
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -300,6 +301,58 @@ func TestParseKey(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzParseKey: whatever stands in the file of a key, it signs what verifies, or the error
+// says what to do and nothing of the file.
+func FuzzParseKey(f *testing.F) {
+	private := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	for _, text := range []string{good, good + good, strings.ReplaceAll(good, "PRIVATE", "PUBLIC"), strings.ReplaceAll(good, "PRIVATE", "RSA PRIVATE"), good[:60], "x"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		key, err := ParseKey(text)
+		if err != nil {
+			if key != nil || !errors.Is(err, ErrKey) || len(err.Error()) > 300 {
+				t.Fatal(key, err)
+			}
+			return
+		}
+		s := signer(t, func(time.Time) (Keys, error) { return Keys{key, []*Key{key}}, nil })
+		token, err := s.Sign(&Claims{User: "ada"}, time.Time{}, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		verify(t, token, fetch(t, Keys{key, []*Key{key}}), noon)
+	})
+}
+
+// FuzzReadRing: whatever stands in the store, it is a ring that is kept as it was, or none.
+func FuzzReadRing(f *testing.F) {
+	one := Ring(nil).Turn(noon)
+	f.Add(one.Bytes())
+	f.Add(one.Turn(noon.Add(period)).Bytes())
+	f.Add([]byte("x"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		r, err := ReadRing(raw)
+		if err != nil {
+			if r != nil || !errors.Is(err, ErrRing) {
+				t.Fatal(r, err)
+			}
+			return
+		}
+		if !bytes.Equal(r.Bytes(), raw) {
+			t.Fatalf("%x was kept, and is %x", raw, r.Bytes())
+		}
+		if now := noon.Add(time.Duration(len(raw)) * time.Hour); len(r.Turn(now)) > ringSize || len(r.Turn(now).Keys(now).Published) == 0 {
+			t.Fatal("a ring without keys, or with too many")
+		}
+	})
 }
 
 func BenchmarkSign(b *testing.B) {

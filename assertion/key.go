@@ -73,9 +73,9 @@ func ParseKey(text []byte) (*Key, error) {
 	case block.Type == "ENCRYPTED PRIVATE KEY":
 		return nil, fmt.Errorf("%w: it is encrypted: write it without a password with `openssl pkey`", ErrKey)
 	case strings.HasSuffix(block.Type, " PRIVATE KEY"): // of another format, for one kind of key
-		return nil, fmt.Errorf("%w: it is an %s and must be a PRIVATE KEY of Ed25519: %s", ErrKey, block.Type, howTo)
+		return nil, fmt.Errorf("%w: it is an %.40s and must be a PRIVATE KEY of Ed25519: %s", ErrKey, block.Type, howTo)
 	case block.Type != "PRIVATE KEY":
-		return nil, fmt.Errorf("%w: it is a %s and must be a PRIVATE KEY of Ed25519: %s", ErrKey, block.Type, howTo)
+		return nil, fmt.Errorf("%w: it is a %.40s and must be a PRIVATE KEY of Ed25519: %s", ErrKey, block.Type, howTo)
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
