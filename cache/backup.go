@@ -13,13 +13,19 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // Backup writes a consistent copy of the file, which can be opened like it. The
 // file grows while it is written to, so write to a disk, not to a slow network.
 func (s *Store) Backup(w io.Writer) error {
-	return s.readFor(OpBackup, func(tx *bolt.Tx) error {
-		_, err := tx.WriteTo(w)
+	return s.readFor(OpBackup, func(tx kv.Tx) error {
+		of, ok := tx.(fileTx)
+		if !ok {
+			return ErrNoFile
+		}
+		_, err := of.WriteTo(w)
 		return err
 	})
 }
@@ -39,6 +45,8 @@ type Copy struct {
 var (
 	// ErrCopying says that another copy of the store is there: each takes its room.
 	ErrCopying = errors.New("another copy of the store is under way: wait for it")
+	// ErrNoFile says that the store is not in a file of its own.
+	ErrNoFile = errors.New("the store is no file: its database has tools of its own for copies")
 	// ErrNoRoom says that a copy would not leave the store enough room.
 	ErrNoRoom = errors.New("there is not enough room on the disk for a copy of the store: make some")
 )
@@ -49,27 +57,31 @@ const roomLeft = 64 << 20
 // Copy makes a copy of the store as it is now, beside it: whoever then reads the
 // copy can take their time, while nobody else gets one.
 func (s *Store) Copy(ctx context.Context) (_ *Copy, err error) {
-	if _, err := s.open(); err != nil {
+	f, ok := s.engine.(*file)
+	if !ok {
+		return nil, ErrNoFile
+	}
+	if _, err := f.open(); err != nil {
 		return nil, err
 	}
-	if !s.copying.TryLock() {
+	if !f.copying.TryLock() {
 		return nil, ErrCopying
 	}
 	defer func() {
 		if err != nil {
-			s.copying.Unlock()
+			f.copying.Unlock()
 		}
 	}()
-	info, err := os.Stat(s.path)
+	info, err := os.Stat(f.path)
 	if err != nil {
-		return nil, explain(s.path, err)
+		return nil, explain(f.path, err)
 	}
-	if free, total := diskSpace(filepath.Dir(s.path)); total > 0 && free < uint64(info.Size())+roomLeft {
+	if free, total := diskSpace(filepath.Dir(f.path)); total > 0 && free < uint64(info.Size())+roomLeft {
 		return nil, fmt.Errorf("%w: it needs %d MiB", ErrNoRoom, (info.Size()+roomLeft)>>20)
 	}
-	file, err := os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+".copy-*") // with mode 0600
+	file, err := os.CreateTemp(filepath.Dir(f.path), filepath.Base(f.path)+".copy-*") // with mode 0600
 	if err != nil {
-		return nil, explain(s.path, err)
+		return nil, explain(f.path, err)
 	}
 	c := &Copy{Reader: file, file: file, done: func() {}}
 	_ = os.Remove(file.Name()) // where the system allows it, not even a crash leaves it behind
@@ -90,7 +102,7 @@ func (s *Store) Copy(ctx context.Context) (_ *Copy, err error) {
 		_, err = file.Seek(0, io.SeekStart)
 	}
 	if err == nil {
-		c.done = sync.OnceFunc(s.copying.Unlock)
+		c.done = sync.OnceFunc(f.copying.Unlock)
 	}
 	return c, err
 }
@@ -154,12 +166,12 @@ func summarize(path string, want *Owner) (Summary, error) {
 		if err != nil {
 			return err
 		}
-		h := readHeader(tx)
+		h := readHeader(fileTx{tx})
 		if h.schema == 0 {
 			return fmt.Errorf("%w: nothing was ever written to it", ErrCorrupt)
 		}
 		if want != nil {
-			if _, err := claimedBy(tx, *want); err != nil {
+			if _, err := claimedBy(fileTx{tx}, *want); err != nil {
 				return err
 			}
 		}

@@ -93,12 +93,12 @@ func TestCopy(t *testing.T) {
 	if _, err := s.Copy(hungUp); !errors.Is(err, context.Canceled) {
 		t.Errorf("for nobody: %v", err)
 	}
-	unclaimed := New(filepath.Join(filepath.Dir(s.path), "unclaimed.db"))
+	unclaimed := New(filepath.Join(filepath.Dir(s.Path()), "unclaimed.db"))
 	defer unclaimed.Close()
 	if _, err := unclaimed.Copy(t.Context()); !errors.Is(err, errUnclaimed) {
 		t.Errorf("of no store: %v", err)
 	}
-	for _, entry := range must(os.ReadDir(filepath.Dir(s.path))) {
+	for _, entry := range must(os.ReadDir(filepath.Dir(s.Path()))) {
 		if strings.Contains(entry.Name(), "copy") {
 			t.Errorf("%s is left behind", entry.Name())
 		}
@@ -138,11 +138,11 @@ func TestInspectRefuses(t *testing.T) {
 		}, ErrCorrupt, "nothing was ever written"},
 		"newer": {func(t *testing.T, path string) {
 			_ = os.WriteFile(path, content, 0o600)
-			bolted(t, path, func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keySchema, []byte{schema + 1}) })
+			bolted(t, path, func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put([]byte(keySchema), []byte{schema + 1}) })
 		}, ErrNewerSchema, fmt.Sprintf("schema %d", schema+1)},
 		"another gateway's": {func(t *testing.T, path string) {
 			_ = os.WriteFile(path, content, 0o600)
-			bolted(t, path, func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyGateway, []byte("shop")) })
+			bolted(t, path, func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put([]byte(keyGateway), []byte("shop")) })
 		}, ErrOtherOwner, `"shop", not "default"`},
 		"damaged": {func(_ *testing.T, path string) {
 			damaged := slices.Clone(content)

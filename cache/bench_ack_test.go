@@ -106,10 +106,10 @@ func BenchmarkOpen(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		again := claimed(b, s.path)
+		again := claimed(b, s.Path())
 		if err := again.Close(); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(must(os.Stat(s.path)).Size())/float64(users), "bytes/user")
+	b.ReportMetric(float64(must(os.Stat(s.Path())).Size())/float64(users), "bytes/user")
 }

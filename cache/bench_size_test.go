@@ -29,7 +29,7 @@ func BenchmarkSize(b *testing.B) {
 			users := envInt(b, "CACHE_USERS", 5000)
 			for b.Loop() {
 				s := claimed(b, filepath.Join(b.TempDir(), "polar.db"))
-				db := s.db.Load()
+				db := s.file().db.Load()
 				db.NoSync = true
 				var some []*change
 				for i := range users {
@@ -59,9 +59,9 @@ func BenchmarkSize(b *testing.B) {
 
 func reportSize(b *testing.B, s *Store, users int) {
 	b.Helper()
-	b.ReportMetric(float64(must(os.Stat(s.path)).Size())/float64(users), "file-B/user")
-	b.ReportMetric(float64(s.db.Load().Stats().FreePageN)*4096/float64(users), "free-B/user")
-	err := s.read(func(tx *bolt.Tx) error {
+	b.ReportMetric(float64(must(os.Stat(s.Path())).Size())/float64(users), "file-B/user")
+	b.ReportMetric(float64(s.file().db.Load().Stats().FreePageN)*4096/float64(users), "free-B/user")
+	err := s.file().db.Load().View(func(tx *bolt.Tx) error {
 		return tx.ForEach(func(name []byte, bucket *bolt.Bucket) error {
 			v := bucket.Stats()
 			if bytes := v.LeafAlloc + v.BranchAlloc; bytes > users {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // benchTeam is a subscription with 1,000 claimed seats, each of a member with a
@@ -77,7 +77,7 @@ func BenchmarkTeamGather(b *testing.B) {
 		b.Run(user, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := s.read(func(tx *bolt.Tx) error {
+				if err := s.read(func(tx kv.Tx) error {
 					_, err := gather(tx, user)
 					return err
 				}); err != nil {

@@ -27,7 +27,7 @@ func benchStore(b *testing.B) (s *Store, users int) {
 	if must(s.Stats()).Objects["customers"] == users {
 		return s, users
 	}
-	db := s.db.Load()
+	db := s.file().db.Load()
 	db.NoSync = true
 	for i := 0; i < users; {
 		var some []*change
@@ -95,7 +95,7 @@ func envInt(b *testing.B, name string, size int) int {
 func written(b *testing.B, s *Store) (report func()) {
 	b.Helper()
 	stats := func() (pages, bytes, commits float64) {
-		v := s.db.Load().Stats().TxStats
+		v := s.file().db.Load().Stats().TxStats
 		return float64(v.GetWrite()), float64(v.GetPageAlloc()), float64(lastCommit(s))
 	}
 	pages, bytes, commits := stats()

@@ -8,12 +8,19 @@ import (
 	"runtime"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
 var errUnclaimed = errors.New("nobody has claimed the store")
+
+// unclaimed says so of a store that has no header.
+func unclaimed(tx kv.Tx) error {
+	if readHeader(tx).schema == 0 {
+		return errUnclaimed
+	}
+	return nil
+}
 
 // maxBatch is how many changes share one commit at most: it bounds how long
 // the first of them waits.
@@ -45,7 +52,7 @@ func (s *Store) submit(ctx context.Context, c *change) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	if _, err := s.open(); err != nil {
+	if err := s.start(); err != nil {
 		return err
 	}
 	c.done = make(chan struct{})
@@ -107,7 +114,7 @@ func (s *Store) more(batch []*change) []*change {
 
 func (s *Store) commit(batch []*change) {
 	accounts, seq, err := s.write(batch)
-	var folding *bodyError
+	var folding *kv.BodyError
 	switch {
 	case err == nil:
 		if accounts != nil {
@@ -125,11 +132,11 @@ func (s *Store) commit(batch []*change) {
 	case !errors.As(err, &folding):
 		// Nobody knows what a failed fsync has left on the disk, so what is
 		// held in memory may be older than it: read all again, from the file.
-		_ = s.letGo()
+		_ = s.engine.Reset()
 		s.memory.forget(seq)
 	}
 	if !errors.Is(err, ErrReplaced) { // that says so itself
-		err = fmt.Errorf("writing store %s: %w", s.path, err)
+		err = fmt.Errorf("writing store %s: %w", s.Path(), err)
 	}
 	if !errors.As(err, &folding) || errors.Is(err, ErrReplaced) {
 		s.unwritten.Store(&writeFailure{err, time.Now()})
@@ -148,7 +155,7 @@ type writeFailure struct {
 // Check says why the store cannot be read, or could not be written the last time.
 // In the second case that is tried again, though not all the time.
 func (s *Store) Check(ctx context.Context) error {
-	if err := s.read(func(*bolt.Tx) error { return nil }); err != nil {
+	if err := s.read(func(kv.Tx) error { return nil }); err != nil {
 		return err
 	}
 	switch failure := s.unwritten.Load(); {
@@ -174,10 +181,10 @@ const manyTouched = 128
 // takes nobody's room. No accounts, not even none: there was nothing to write.
 func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account, seq uint64, err error) {
 	began, dirty := time.Now(), false
-	err = s.transact(true, func(tx *bolt.Tx) (bool, error) {
-		seq = sequence(tx)
-		if readHeader(tx).schema == 0 {
-			return false, errUnclaimed
+	err = s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
+		accounts, seq = nil, tx.Sequence()
+		if err := unclaimed(tx); err != nil {
+			return false, err
 		}
 		f := fold{tx: tx, touched: make(map[string]struct{})}
 		for _, c := range batch {
@@ -215,10 +222,6 @@ func (c *change) fold(f *fold) (err error) {
 	return err
 }
 
-// sequence is the number of a commit: that of the writing transaction, or of
-// the last commit that a reading one sees.
-func sequence(tx *bolt.Tx) uint64 { return uint64(tx.ID()) }
-
 // Account returns all that concerns a user, from memory if it is there. A user
 // that nobody knows has an empty account. The account is shared: do not change
 // it.
@@ -228,8 +231,8 @@ func (s *Store) Account(user string) (*entitlement.Account, error) {
 	}
 	var a *entitlement.Account
 	var seq uint64
-	err := s.read(func(tx *bolt.Tx) (err error) {
-		seq = sequence(tx)
+	err := s.read(func(tx kv.Tx) (err error) {
+		seq = tx.Sequence()
 		a, err = gather(tx, user)
 		return err
 	})
@@ -242,20 +245,20 @@ func (s *Store) Account(user string) (*entitlement.Account, error) {
 
 // read runs a reading transaction of a claimed store. It must be short: pages
 // that it could see are not used again before it ends.
-func (s *Store) read(body func(*bolt.Tx) error) error { return s.readFor(OpRead, body) }
+func (s *Store) read(body func(kv.Tx) error) error { return s.readFor(OpRead, body) }
 
 // readFor is read for a purpose that is told apart, as it takes longer.
-func (s *Store) readFor(op Op, body func(*bolt.Tx) error) error {
+func (s *Store) readFor(op Op, body func(kv.Tx) error) error {
 	began := time.Now()
-	err := s.transact(false, func(tx *bolt.Tx) (bool, error) {
-		if readHeader(tx).schema == 0 {
-			return false, errUnclaimed
+	err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
+		if err := unclaimed(tx); err != nil {
+			return false, err
 		}
 		return false, body(tx)
 	})
 	s.observe(op, began, err)
 	if err != nil {
-		return fmt.Errorf("reading store %s: %w", s.path, err)
+		return fmt.Errorf("reading store %s: %w", s.Path(), err)
 	}
 	return nil
 }
@@ -264,7 +267,7 @@ func (s *Store) readFor(op Op, body func(*bolt.Tx) error) error {
 // told of.
 func (s *Store) Checkout(id string) (Checkout, error) {
 	var c Checkout
-	err := s.read(func(tx *bolt.Tx) (err error) {
+	err := s.read(func(tx kv.Tx) (err error) {
 		c, _, err = get(tx, bucketCheckouts, id, checkoutFields)
 		return err
 	})
@@ -276,7 +279,7 @@ func (s *Store) Checkout(id string) (Checkout, error) {
 
 // Subscription is one that is held, empty if it is not.
 func (s *Store) Subscription(id string) (v entitlement.Subscription, err error) {
-	err = s.read(func(tx *bolt.Tx) (err error) {
+	err = s.read(func(tx kv.Tx) (err error) {
 		v, _, err = get(tx, bucketSubscriptions, id, subscriptionFields)
 		return err
 	})
@@ -286,7 +289,8 @@ func (s *Store) Subscription(id string) (v entitlement.Subscription, err error) 
 // SubscriptionUser is whose a subscription is, empty if nobody's yet, or if it is
 // not held.
 func (s *Store) SubscriptionUser(id string) (user string, err error) {
-	err = s.read(func(tx *bolt.Tx) error {
+	err = s.read(func(tx kv.Tx) error {
+		user = ""
 		v, held, err := get(tx, bucketSubscriptions, id, subscriptionFields)
 		if err != nil || !held {
 			return err
@@ -299,14 +303,13 @@ func (s *Store) SubscriptionUser(id string) (user string, err error) {
 
 // Notes are all notes whose keys begin so, but for that which is just so.
 func (s *Store) Notes(prefix string) (notes map[string][]byte, err error) {
-	notes = make(map[string][]byte)
-	err = s.read(func(tx *bolt.Tx) error {
+	err = s.read(func(tx kv.Tx) error {
+		notes = make(map[string][]byte)
 		b := tx.Bucket(bucketNotes)
 		if b == nil {
 			return errUnclaimed // a file from before there were notes
 		}
-		c := b.Cursor()
-		for key, value := c.Seek([]byte(prefix)); bytes.HasPrefix(key, []byte(prefix)); key, value = c.Next() {
+		for key, value := range b.Range(prefix, prefix, 0) {
 			if _, seen := notes[string(key)]; seen {
 				return fmt.Errorf("%w: the notes go round", ErrCorrupt) // or it would never end
 			}
@@ -321,12 +324,12 @@ func (s *Store) Notes(prefix string) (notes map[string][]byte, err error) {
 
 // Note is what was noted last under a key, nil if nothing was.
 func (s *Store) Note(key string) (note []byte, err error) {
-	err = s.read(func(tx *bolt.Tx) error {
+	err = s.read(func(tx kv.Tx) error {
 		b := tx.Bucket(bucketNotes)
 		if b == nil {
 			return errUnclaimed // a file from before there were notes
 		}
-		note = bytes.Clone(b.Get([]byte(key)))
+		note = bytes.Clone(b.Get(key))
 		return nil
 	})
 	return note, err

@@ -72,13 +72,13 @@ func (f *fold) name(n *Name) (verdict, error) {
 func (f *fold) link(l *Link) error {
 	return f.reowned(l.Customer, func() error {
 		if l.User == "" {
-			return f.delete(f.tx.Bucket(bucketLinks), []byte(l.Customer))
+			return f.delete(f.tx.Bucket(bucketLinks), l.Customer)
 		}
 		// One link is enough: taken back, it leaves nothing behind.
 		if err := f.remove(bucketEmailLinks, l.Customer); err != nil {
 			return err
 		}
-		return f.put(f.tx.Bucket(bucketLinks), []byte(l.Customer), []byte(l.User))
+		return f.put(f.tx.Bucket(bucketLinks), l.Customer, []byte(l.User))
 	})
 }
 
@@ -93,7 +93,7 @@ type owned struct {
 
 // reowned runs a change of a customer or member that can change who that is.
 func (f *fold) reowned(id string, change func() error) error {
-	if f.tx.Bucket(bucketMembers).Get([]byte(id)) != nil {
+	if f.tx.Bucket(bucketMembers).Get(id) != nil {
 		return f.membership(id, change)
 	}
 	return f.ownership(id, change)

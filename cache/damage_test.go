@@ -30,7 +30,7 @@ func TestDamagedPages(t *testing.T) {
 	apply(t, s, all)
 	path := s.Path()
 	var used int
-	if err := s.db.Load().View(func(tx *bolt.Tx) error {
+	if err := s.file().db.Load().View(func(tx *bolt.Tx) error {
 		used = int(tx.Size())
 		return nil
 	}); err != nil {
@@ -146,7 +146,7 @@ func TestAnotherFileComesBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testStore(t)
-			if err := s.letGo(); err != nil {
+			if err := s.file().Reset(); err != nil {
 				t.Fatal(err)
 			}
 			if err := put(s.Path()); err != nil {
@@ -214,7 +214,7 @@ func TestDamageAtOpen(t *testing.T) {
 				return // used before it is looked through, that would end the process
 			}
 			large := New(path)
-			large.atOnce = 0
+			large.file().atOnce = 0
 			defer large.Close()
 			if _, err := large.Claim(testOwner); errors.Is(err, ErrCorrupt) {
 				return // bbolt has noticed by itself
@@ -284,13 +284,13 @@ func TestReplacedWhileOpen(t *testing.T) {
 			s := fastStore(t, t.TempDir())
 			defer s.Close()
 			apply(t, s, purchase("early", 1))
-			if err := os.WriteFile(s.path+".older", must(os.ReadFile(s.path)), 0o600); err != nil {
+			if err := os.WriteFile(s.Path()+".older", must(os.ReadFile(s.Path())), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			for i := range 100 {
 				apply(t, s, purchase(fmt.Sprint("user-", i), 1))
 			}
-			if err := c.replace(s.path); err != nil {
+			if err := c.replace(s.Path()); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 {
@@ -308,7 +308,7 @@ func TestReplacedWhileOpen(t *testing.T) {
 			if c.mend == nil {
 				return
 			}
-			if err := c.mend(s.path); err != nil {
+			if err := c.mend(s.Path()); err != nil {
 				t.Fatal(err)
 			}
 			apply(t, s, purchase("late", 1))

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // ErrReadOnly says that nothing can be written on the store's disk.
@@ -34,7 +34,11 @@ const diskTries = 3
 // Disk tries the disk under the store with a small file, which it removes.
 func (s *Store) Disk() Disk {
 	var d Disk
-	dir := filepath.Dir(s.path)
+	at, ok := s.engine.(*file)
+	if !ok {
+		return d
+	}
+	dir := filepath.Dir(at.path)
 	d.Free, d.Total = diskSpace(dir)
 	f, err := os.CreateTemp(dir, ".polar-doctor-*")
 	if err != nil {
@@ -73,7 +77,7 @@ func unwritable(err error) error {
 
 // Organization is whose facts the store holds, empty if that is not known yet.
 func (s *Store) Organization() (id string, err error) {
-	err = s.read(func(tx *bolt.Tx) error {
+	err = s.read(func(tx kv.Tx) error {
 		id = readHeader(tx).organization
 		return nil
 	})

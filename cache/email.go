@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // Linking by e-mail. Of a customer or member without external id the store can
@@ -61,8 +61,8 @@ func emailFields(c *codec, v *emailRecord) {
 }
 
 // emailUser is the user to whom a customer or member was linked by e-mail, or empty.
-func emailUser(tx *bolt.Tx, customer string) string {
-	return string(tx.Bucket(bucketEmailLinks).Get([]byte(customer)))
+func emailUser(tx kv.Tx, customer string) string {
+	return string(tx.Bucket(bucketEmailLinks).Get(customer))
 }
 
 func (f *fold) email(e *Email) error {
@@ -87,7 +87,7 @@ func (f *fold) email(e *Email) error {
 	if err := f.reindex(bucketByEmail, e.kind(), e.ID, old.Digest, next.Digest); err != nil {
 		return err
 	}
-	return f.put(f.tx.Bucket(bucketEmails), []byte(e.ID), encode(emailFields, next))
+	return f.put(f.tx.Bucket(bucketEmails), e.ID, encode(emailFields, next))
 }
 
 // hasNoName says whether it is by the e-mail alone that a customer or member
@@ -136,7 +136,7 @@ func (f *fold) emailLink(l *EmailLink) error {
 			continue // since the last time
 		}
 		err := f.reowned(id, func() error {
-			return f.put(f.tx.Bucket(bucketEmailLinks), []byte(id), []byte(l.User))
+			return f.put(f.tx.Bucket(bucketEmailLinks), id, []byte(l.User))
 		})
 		if err != nil {
 			return err
@@ -147,7 +147,7 @@ func (f *fold) emailLink(l *EmailLink) error {
 
 // byEmail lists the customers and members with an e-mail: those that are the user's by it or
 // can become so, and those that are others' by a link.
-func byEmail(tx *bolt.Tx, l *EmailLink) (theirs, others []string, err error) {
+func byEmail(tx kv.Tx, l *EmailLink) (theirs, others []string, err error) {
 	if l.Digest == (EmailDigest{}) {
 		return nil, nil, nil
 	}
@@ -157,7 +157,7 @@ func byEmail(tx *bolt.Tx, l *EmailLink) (theirs, others []string, err error) {
 			return nil
 		}
 		user := emailUser(tx, id)
-		if user == l.User || user == "" && links.Get([]byte(id)) == nil {
+		if user == l.User || user == "" && links.Get(id) == nil {
 			theirs = append(theirs, id)
 		} else {
 			others = append(others, id)
@@ -171,7 +171,7 @@ func byEmail(tx *bolt.Tx, l *EmailLink) (theirs, others []string, err error) {
 // to own: those that are theirs by it, or become so when the link is applied, and those
 // that are linked to others. Only after Apply is the first in force.
 func (s *Store) ByEmail(l EmailLink) (theirs, others []string, err error) {
-	err = s.read(func(tx *bolt.Tx) (err error) {
+	err = s.read(func(tx kv.Tx) (err error) {
 		theirs, others, err = byEmail(tx, &l)
 		return err
 	})
@@ -184,9 +184,9 @@ func (s *Store) ForgetEmails(ctx context.Context) (removed int, err error) {
 	for _, bucket := range [][]byte{bucketEmailLinks, bucketEmails} {
 		for {
 			var ids []string
-			if err := s.read(func(tx *bolt.Tx) error {
-				c := tx.Bucket(bucket).Cursor()
-				for key, _ := c.First(); key != nil && len(ids) < chunk; key, _ = c.Next() {
+			if err := s.read(func(tx kv.Tx) error {
+				ids = nil
+				for key := range tx.Bucket(bucket).Range("", "", chunk) {
 					ids = append(ids, string(key))
 				}
 				return nil
@@ -210,7 +210,7 @@ func (s *Store) ForgetEmails(ctx context.Context) (removed int, err error) {
 
 // kindOf tells a member from a customer.
 func (f *fold) kindOf(id string) kind {
-	if f.tx.Bucket(bucketMembers).Get([]byte(id)) != nil {
+	if f.tx.Bucket(bucketMembers).Get(id) != nil {
 		return kindMember
 	}
 	return kindCustomer

@@ -225,7 +225,7 @@ func TestFileFromBeforeEmails(t *testing.T) {
 	for _, f := range []*Facts{customer(1, "c1", "a"), subscribed(1, "s1", "c1", "", ""), customer(1, "c2", "")} {
 		apply(t, s, f)
 	}
-	if err := s.db.Load().Update(func(tx *bolt.Tx) error {
+	if err := s.file().db.Load().Update(func(tx *bolt.Tx) error {
 		return errors.Join(tx.DeleteBucket(bucketEmails), tx.DeleteBucket(bucketByEmail), tx.DeleteBucket(bucketEmailLinks))
 	}); err != nil {
 		t.Fatal(err)

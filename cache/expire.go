@@ -4,8 +4,7 @@ import (
 	"context"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -184,16 +183,17 @@ func (f *fold) needed(m *family) (bool, error) {
 
 // elsewhere says that a child has a parent outside of the family.
 func (f *fold) elsewhere(m *family, subscription, order string) bool {
-	if subscription != m.subscription.ID && f.tx.Bucket(bucketSubscriptions).Get([]byte(subscription)) != nil {
+	if subscription != m.subscription.ID && f.tx.Bucket(bucketSubscriptions).Get(subscription) != nil {
 		return true
 	}
 	_, ours := m.orders[order]
-	return !ours && f.tx.Bucket(bucketOrders).Get([]byte(order)) != nil
+	return !ours && f.tx.Bucket(bucketOrders).Get(order) != nil
 }
 
 // dueCheckouts are those of which the record or the index entry is due.
 func (s *Store) dueCheckouts(held []Checkout, e expiry) (due []string, err error) {
-	err = s.read(func(tx *bolt.Tx) error {
+	err = s.read(func(tx kv.Tx) error {
+		due = nil
 		index := tx.Bucket(bucketByUser)
 		for i := range held {
 			c := &held[i]

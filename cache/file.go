@@ -1,18 +1,132 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
+
+// file is the engine of one bbolt file.
+type file struct {
+	path    string
+	observe func(op Op, began time.Time, err error)
+	life    context.Context // ends with the store
+	end     context.CancelFunc
+	copying sync.Mutex // held while there is a Copy
+
+	db atomic.Pointer[dbFile]
+	mu sync.Mutex // opening and closing
+	// verified says that this process has begun to look through the whole file.
+	verified bool
+	atOnce   int64             // up to how many bytes before it is used: checkedAtOnce
+	closed   bool              // for good
+	check    func(kv.Tx) error // see Reopened, nil before
+	// failed is why the file could not be opened at failedAt.
+	failed   error
+	failedAt time.Time
+}
+
+func newFile(path string) *file {
+	f := &file{path: path, atOnce: checkedAtOnce}
+	f.life, f.end = context.WithCancel(context.Background())
+	return f
+}
+
+// Path implements kv.Engine.
+func (f *file) Path() string { return f.path }
+
+// Reopened implements kv.Engine.
+func (f *file) Reopened(check func(kv.Tx) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.check = check
+}
+
+// Close implements kv.Engine.
+func (f *file) Close() error {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	f.end()
+	return f.Reset()
+}
+
+// Reset implements kv.Engine. The next use opens the file again, and waits for that.
+func (f *file) Reset() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	db := f.db.Swap(nil)
+	if db == nil {
+		return nil
+	}
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("closing store %s: %w", f.path, err)
+	}
+	return nil
+}
+
+// openAgain is how long a file that cannot be opened is left alone: requests
+// must not queue up to learn the same again.
+const openAgain = time.Second
+
+// open returns the open file, opening it if need be.
+func (f *file) open() (*dbFile, error) {
+	if db := f.db.Load(); db != nil {
+		return db, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed && f.failed != nil && time.Since(f.failedAt) < openAgain {
+		return nil, f.failed
+	}
+	return f.openLocked()
+}
+
+// Retry implements kv.Engine.
+func (f *file) Retry() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failedAt = time.Time{}
+}
+
+func (f *file) openLocked() (*dbFile, error) {
+	if f.closed {
+		return nil, ErrClosed
+	}
+	if db := f.db.Load(); db != nil {
+		return db, nil
+	}
+	if errors.Is(f.failed, errBroken) {
+		return nil, f.failed
+	}
+	began := time.Now()
+	db, err := openFile(f.path)
+	if err == nil {
+		err = f.checkOpened(db)
+	}
+	f.observe(OpOpen, began, err)
+	if f.failed, f.failedAt = err, time.Now(); err != nil {
+		return nil, err
+	}
+	f.db.Store(db)
+	return db, nil
+}
+
+// lockTimeout is how long a new process waits for an old one to let go.
+const lockTimeout = time.Second
 
 // dbFile is a store's file while it is open.
 type dbFile struct {
@@ -65,7 +179,7 @@ func openFile(path string) (*dbFile, error) {
 // intact says ErrReplaced if the file is no longer the one that was opened. What was
 // written to it then would be gone with the process, or make nonsense of another file.
 func (db *dbFile) intact(tx *bolt.Tx, path string, last uint64) error {
-	if sequence(tx) < last {
+	if uint64(tx.ID()) < last {
 		return fmt.Errorf("%w: it is older than the last commit", ErrReplaced)
 	}
 	if !tx.Writable() {
@@ -90,13 +204,16 @@ const checkedAtOnce = 64 << 20
 
 // checkOpened looks at a file that was just opened: at whose it is, and if this process
 // has not done so yet, at all of it.
-func (s *Store) checkOpened(db *dbFile) error {
+func (f *file) checkOpened(db *dbFile) error {
 	large := false
-	err := s.checkOwner(db.DB)
-	if err == nil && !s.verified {
+	var err error
+	if f.check != nil {
+		err = transact(db.DB, false, func(tx *bolt.Tx) (bool, error) { return false, f.check(fileTx{tx}) })
+	}
+	if err == nil && !f.verified {
 		err = transact(db.DB, false, func(tx *bolt.Tx) (_ bool, err error) {
-			if large = tx.Size() > s.atOnce; !large {
-				_, err = countTree(s.life, tx, db.file)
+			if large = tx.Size() > f.atOnce; !large {
+				_, err = countTree(f.life, tx, db.file)
 			}
 			return false, err
 		})
@@ -105,23 +222,23 @@ func (s *Store) checkOpened(db *dbFile) error {
 		if !errors.Is(err, errBroken) {
 			_ = db.Close()
 		}
-		return explain(s.path, err)
+		return explain(f.path, err)
 	}
-	if large && !s.verified {
-		go s.verify(db)
+	if large && !f.verified {
+		go f.verify(db)
 	}
-	s.verified = true
+	f.verified = true
 	return nil
 }
 
 // verify looks through an open file, and gives it up if it is damaged.
-func (s *Store) verify(db *dbFile) {
+func (f *file) verify(db *dbFile) {
 	err := transact(db.DB, false, func(tx *bolt.Tx) (bool, error) {
-		_, err := countTree(s.life, tx, db.file)
+		_, err := countTree(f.life, tx, db.file)
 		return false, err
 	})
 	if errors.Is(err, ErrCorrupt) {
-		s.giveUp(db, fmt.Errorf("%w: %w", err, errBroken))
+		f.giveUp(db, fmt.Errorf("%w: %w", err, errBroken))
 	}
 }
 
@@ -162,7 +279,7 @@ func inspectPages(tx *bolt.Tx, size int64) error {
 	if tx.Size() > size {
 		return fmt.Errorf("%w: it has %d of %d bytes", ErrCorrupt, size, tx.Size())
 	}
-	h := readHeader(tx)
+	h := readHeader(fileTx{tx})
 	if h.schema > schema {
 		return fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, h.schema, schema)
 	}
@@ -203,4 +320,32 @@ func explain(path string, err error) error {
 		return fmt.Errorf("store %s: %w", path, err)
 	}
 	return fmt.Errorf("store %s: %w: %s", path, err, advice)
+}
+
+// Count implements kv.Engine. It goes by the file's pages, not by bbolt, which would go
+// round for ever in a file that was damaged meanwhile.
+func (f *file) Count() (records map[string]int, err error) {
+	db, err := f.open()
+	if err != nil {
+		return nil, err
+	}
+	err = transact(db.DB, false, func(tx *bolt.Tx) (_ bool, err error) {
+		records, err = countTree(f.life, tx, db.file)
+		return false, err
+	})
+	return records, err
+}
+
+// Size implements kv.Engine. The free pages are as of the last write of this process.
+func (f *file) Size() (bytes int64, freePages int, err error) {
+	db, err := f.open()
+	if err != nil {
+		return 0, 0, err
+	}
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading store %s: %w", f.path, err)
+	}
+	pages := db.Stats()
+	return info.Size(), pages.FreePageN + pages.PendingPageN, nil
 }

@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -116,7 +115,7 @@ type SubscriptionChange struct {
 
 // fold writes facts into one transaction and remembers whom they concern.
 type fold struct {
-	tx      *bolt.Tx
+	tx      kv.Tx
 	dirty   bool
 	touched map[string]struct{}
 	changes []SubscriptionChange
@@ -203,7 +202,7 @@ const (
 // gone says whether a sweep tells of a child whose parents went with age.
 func (f *fold) gone(v entitlement.Version, subscription, order string) bool {
 	return f.sweep && v.Row.Before(f.expired) &&
-		f.tx.Bucket(bucketSubscriptions).Get([]byte(subscription)) == nil && f.tx.Bucket(bucketOrders).Get([]byte(order)) == nil
+		f.tx.Bucket(bucketSubscriptions).Get(subscription) == nil && f.tx.Bucket(bucketOrders).Get(order) == nil
 }
 
 // isNews says whether the state is to be written.
@@ -263,12 +262,12 @@ func judge[T any](f *fold, fields func(*codec, *T), held bool, old, next *T, was
 	return wrong
 }
 
-func (f *fold) put(b *bolt.Bucket, key, value []byte) error {
+func (f *fold) put(b kv.Bucket, key string, value []byte) error {
 	f.dirty = true
 	return b.Put(key, value)
 }
 
-func (f *fold) delete(b *bolt.Bucket, key []byte) error {
+func (f *fold) delete(b kv.Bucket, key string) error {
 	f.dirty = true
 	return b.Delete(key)
 }
@@ -276,11 +275,11 @@ func (f *fold) delete(b *bolt.Bucket, key []byte) error {
 // remove takes a record away, if there is one.
 func (f *fold) remove(bucket []byte, key string) error {
 	b := f.tx.Bucket(bucket)
-	if b.Get([]byte(key)) == nil {
+	if b.Get(key) == nil {
 		return nil
 	}
 	f.removed++
-	return f.delete(b, []byte(key))
+	return f.delete(b, key)
 }
 
 func (f *fold) index(bucket []byte, holder string, k kind, id string) error {
@@ -324,15 +323,15 @@ func (f *fold) notes(notes map[string][]byte) error {
 		return errUnclaimed // a file from before there were notes
 	}
 	for key, value := range notes {
-		old := b.Get([]byte(key))
+		old := b.Get(key)
 		switch {
 		case (old == nil) == (value == nil) && bytes.Equal(old, value):
 		case value == nil:
-			if err := f.delete(b, []byte(key)); err != nil {
+			if err := f.delete(b, key); err != nil {
 				return err
 			}
 		default:
-			if err := f.put(b, []byte(key), value); err != nil {
+			if err := f.put(b, key, value); err != nil {
 				return err
 			}
 		}

@@ -1,12 +1,10 @@
 package cache
 
 import (
-	"bytes"
 	"context"
 	"math"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -204,7 +202,7 @@ func (f *fold) forgetCustomer(user, id string) error {
 		if err := f.dropEmail(kindCustomer, id); err != nil {
 			return err
 		}
-		if string(f.tx.Bucket(bucketLinks).Get([]byte(id))) == user {
+		if string(f.tx.Bucket(bucketLinks).Get(id)) == user {
 			if err := f.remove(bucketLinks, id); err != nil {
 				return err
 			}
@@ -213,7 +211,7 @@ func (f *fold) forgetCustomer(user, id string) error {
 		if err != nil || !held || c.ExternalID != "" && c.ExternalID != user {
 			return err
 		}
-		linked := f.tx.Bucket(bucketLinks).Get([]byte(id)) != nil
+		linked := f.tx.Bucket(bucketLinks).Get(id) != nil
 		if !linked && !isHolder(f.tx.Bucket(bucketByCustomer), id) {
 			return f.removeObject(kindCustomer, id)
 		}
@@ -321,10 +319,9 @@ func (f *fold) forgetCheckout(user, id string) error {
 }
 
 func (f *fold) forgetPasses(user string) error {
-	prefix := append([]byte(user), 0)
+	prefix := user + "\x00"
 	var keys []string
-	c := f.tx.Bucket(bucketPasses).Cursor()
-	for key, _ := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, _ = c.Next() {
+	for key := range f.tx.Bucket(bucketPasses).Range(prefix, prefix, 0) {
 		keys = append(keys, string(key))
 	}
 	for _, key := range keys {
@@ -337,10 +334,11 @@ func (f *fold) forgetPasses(user string) error {
 
 // Links are the customers and members that the operator has linked to a user.
 func (s *Store) Links(user string) (customers []string, err error) {
-	err = s.read(func(tx *bolt.Tx) error {
+	err = s.read(func(tx kv.Tx) error {
+		customers = nil
 		links := tx.Bucket(bucketLinks)
 		return scan(tx.Bucket(bucketByUser), user, func(k kind, id string) error {
-			if (k == kindCustomer || k == kindMember) && string(links.Get([]byte(id))) == user {
+			if (k == kindCustomer || k == kindMember) && string(links.Get(id)) == user {
 				customers = append(customers, id)
 			}
 			return nil

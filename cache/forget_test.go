@@ -24,7 +24,7 @@ func compacted(t *testing.T, s *Store) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "copy.db")
 	to := must(bolt.Open(path, 0o600, nil))
-	if err := bolt.Compact(to, s.db.Load().DB, 0); err != nil {
+	if err := bolt.Compact(to, s.file().db.Load().DB, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := to.Close(); err != nil {

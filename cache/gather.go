@@ -1,17 +1,15 @@
 package cache
 
 import (
-	"bytes"
 	"slices"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
 // gatherer collects what concerns one user from one transaction.
 type gatherer struct {
-	tx        *bolt.Tx
+	tx        kv.Tx
 	user      string
 	facts     entitlement.Facts
 	customers map[string]int // id → index into facts.Customers
@@ -20,7 +18,7 @@ type gatherer struct {
 }
 
 // gather reads the account of a user. One that nobody knows is empty.
-func gather(tx *bolt.Tx, user string) (*entitlement.Account, error) {
+func gather(tx kv.Tx, user string) (*entitlement.Account, error) {
 	g := gatherer{tx: tx, user: user}
 	err := scan(tx.Bucket(bucketByUser), user, func(k kind, id string) error {
 		switch k {
@@ -125,9 +123,9 @@ func (g *gatherer) orphan(id string) error {
 	return nil
 }
 
-func parentHeld(tx *bolt.Tx, g *entitlement.Grant) bool {
-	return tx.Bucket(bucketSubscriptions).Get([]byte(g.SubscriptionID)) != nil ||
-		tx.Bucket(bucketOrders).Get([]byte(g.OrderID)) != nil
+func parentHeld(tx kv.Tx, g *entitlement.Grant) bool {
+	return tx.Bucket(bucketSubscriptions).Get(g.SubscriptionID) != nil ||
+		tx.Bucket(bucketOrders).Get(g.OrderID) != nil
 }
 
 func (g *gatherer) subscription(id string) error {
@@ -307,9 +305,8 @@ func (g *gatherer) checkout(id string) error {
 }
 
 func (g *gatherer) passes() error {
-	prefix := append([]byte(g.user), 0)
-	c := g.tx.Bucket(bucketPasses).Cursor()
-	for key, raw := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, raw = c.Next() {
+	prefix := g.user + "\x00"
+	for _, raw := range g.tx.Bucket(bucketPasses).Range(prefix, prefix, 0) {
 		p, err := decode(passFields, raw)
 		if err != nil {
 			return err

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // Owner is whose facts a store holds. A file of another owner is refused: one
@@ -34,12 +34,14 @@ type Keys struct {
 var (
 	bucketMeta = []byte("meta")
 	bucketKeys = []byte("keys")
+)
 
-	keySchema       = []byte("schema")
-	keyGateway      = []byte("gateway")
-	keyServer       = []byte("server")
-	keyOrganization = []byte("organization")
-	keyRandom       = []byte("key")
+const (
+	keySchema       = "schema"
+	keyGateway      = "gateway"
+	keyServer       = "server"
+	keyOrganization = "organization"
+	keyRandom       = "key"
 )
 
 type header struct {
@@ -47,7 +49,7 @@ type header struct {
 	gateway, server, organization string
 }
 
-func readHeader(tx *bolt.Tx) header {
+func readHeader(tx kv.Tx) header {
 	meta := tx.Bucket(bucketMeta)
 	if meta == nil {
 		return header{}
@@ -63,18 +65,16 @@ func readHeader(tx *bolt.Tx) header {
 // Claim opens the store for an owner, and gives a new file its header. It
 // fails with a sentence when the store cannot be used or belongs to another.
 func (s *Store) Claim(o Owner) (Keys, error) {
-	if _, err := s.openNow(); err != nil {
-		return Keys{}, err
-	}
+	s.engine.Retry()
 	var keys Keys
 	claimed := false
-	err := s.transact(false, func(tx *bolt.Tx) (_ bool, err error) {
+	err := s.engine.Transact(false, func(tx kv.Tx) (_ bool, err error) {
 		claimed, err = claimedBy(tx, o)
 		keys = readKeys(tx)
 		return false, err
 	})
 	if err == nil && !claimed {
-		err = s.transact(true, func(tx *bolt.Tx) (bool, error) {
+		err = s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
 			if _, err := claimedBy(tx, o); err != nil {
 				return false, err
 			}
@@ -86,31 +86,23 @@ func (s *Store) Claim(o Owner) (Keys, error) {
 		})
 	}
 	if err != nil {
-		return Keys{}, explain(s.path, err)
+		return Keys{}, explain(s.Path(), err)
 	}
-	s.mu.Lock()
-	s.owner = &o
-	s.mu.Unlock()
+	s.engine.Reopened(func(tx kv.Tx) error { return stillClaimed(tx, o) })
 	return keys, nil
 }
 
-// checkOwner makes sure that a file that is opened again is still the one that
-// was claimed.
-func (s *Store) checkOwner(db *bolt.DB) error {
-	if s.owner == nil {
-		return nil
+// stillClaimed makes sure that a store that is opened again is the one that was claimed.
+func stillClaimed(tx kv.Tx, o Owner) error {
+	claimed, err := claimedBy(tx, o)
+	if err == nil && !claimed {
+		err = fmt.Errorf("%w: its header is gone", ErrCorrupt)
 	}
-	return transact(db, false, func(tx *bolt.Tx) (bool, error) {
-		claimed, err := claimedBy(tx, *s.owner)
-		if err == nil && !claimed {
-			err = fmt.Errorf("%w: its header is gone", ErrCorrupt)
-		}
-		return false, err
-	})
+	return err
 }
 
 // claimedBy says whether the header already says all that the owner does.
-func claimedBy(tx *bolt.Tx, o Owner) (bool, error) {
+func claimedBy(tx kv.Tx, o Owner) (bool, error) {
 	h := readHeader(tx)
 	switch {
 	case h.schema == 0:
@@ -127,43 +119,43 @@ func claimedBy(tx *bolt.Tx, o Owner) (bool, error) {
 			return false, nil
 		}
 	}
-	known := len(o.MarkKey) == 0 || tx.Bucket(bucketKeys).Get(o.MarkKey) != nil
+	known := len(o.MarkKey) == 0 || tx.Bucket(bucketKeys).Get(string(o.MarkKey)) != nil
 	return known && h.schema == schema && (o.Organization == "" || h.organization != ""), nil
 }
 
-func writeHeader(tx *bolt.Tx, o Owner) error {
-	meta, err := tx.CreateBucketIfNotExists(bucketMeta)
+func writeHeader(tx kv.Tx, o Owner) error {
+	meta, err := tx.Create(bucketMeta)
 	if err != nil {
 		return err
 	}
 	for _, name := range append([][]byte{bucketKeys}, objectBuckets...) {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+		if _, err := tx.Create(name); err != nil {
 			return err
 		}
 	}
 	entries := map[string][]byte{
-		string(keySchema):  binary.AppendUvarint(nil, schema),
-		string(keyGateway): []byte(o.Gateway),
-		string(keyServer):  []byte(o.Server),
+		keySchema:  binary.AppendUvarint(nil, schema),
+		keyGateway: []byte(o.Gateway),
+		keyServer:  []byte(o.Server),
 	}
 	if o.Organization != "" {
-		entries[string(keyOrganization)] = []byte(o.Organization)
+		entries[keyOrganization] = []byte(o.Organization)
 	}
 	if meta.Get(keyRandom) == nil {
-		entries[string(keyRandom)] = newKey()
+		entries[keyRandom] = newKey()
 	}
 	for k, v := range entries {
-		if err := meta.Put([]byte(k), v); err != nil {
+		if err := meta.Put(k, v); err != nil {
 			return err
 		}
 	}
 	if len(o.MarkKey) > 0 {
-		return tx.Bucket(bucketKeys).Put(o.MarkKey, []byte{1})
+		return tx.Bucket(bucketKeys).Put(string(o.MarkKey), []byte{1})
 	}
 	return nil
 }
 
-func readKeys(tx *bolt.Tx) Keys {
+func readKeys(tx kv.Tx) Keys {
 	meta := tx.Bucket(bucketMeta)
 	if meta == nil {
 		return Keys{}
@@ -173,10 +165,9 @@ func readKeys(tx *bolt.Tx) Keys {
 	if marks == nil {
 		return k
 	}
-	_ = marks.ForEach(func(key, _ []byte) error {
+	for key := range marks.Range("", "", 0) {
 		k.Marks = append(k.Marks, bytes.Clone(key))
-		return nil
-	})
+	}
 	k.Marks = append(k.Marks, k.Random)
 	return k
 }

@@ -6,8 +6,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -65,42 +64,40 @@ func ValidUser(id string) bool {
 	return true
 }
 
-func indexKey(holder string, k kind, id string) []byte {
-	key := make([]byte, 0, len(holder)+2+len(id))
-	key = append(key, holder...)
-	key = append(key, 0, byte(k))
-	return append(key, id...)
+func indexKey(holder string, k kind, id string) string {
+	return holder + string([]byte{0, byte(k)}) + id
 }
 
 // isHolder says whether an index has anything under the holder.
-func isHolder(index *bolt.Bucket, holder string) bool {
-	prefix := append([]byte(holder), 0)
-	key, _ := index.Cursor().Seek(prefix)
-	return bytes.HasPrefix(key, prefix)
+func isHolder(index kv.Bucket, holder string) bool {
+	prefix := holder + "\x00"
+	for range index.Range(prefix, prefix, 1) {
+		return true
+	}
+	return false
 }
 
 // scan calls visit with each object that an index has under the holder.
-func scan(index *bolt.Bucket, holder string, visit func(k kind, id string) error) error {
+func scan(index kv.Bucket, holder string, visit func(k kind, id string) error) error {
 	return scanValues(index, holder, func(k kind, id string, _ []byte) error { return visit(k, id) })
 }
 
 // scanKind is scan for the objects of one kind: what else a holder has can be
 // much.
-func scanKind(index *bolt.Bucket, holder string, k kind, visit func(id string, value []byte) error) error {
+func scanKind(index kv.Bucket, holder string, k kind, visit func(id string, value []byte) error) error {
 	return scanPrefix(index, indexKey(holder, k, ""), len(holder)+1, func(_ kind, id string, value []byte) error { return visit(id, value) })
 }
 
 // scanValues is scan with the values of the entries.
-func scanValues(index *bolt.Bucket, holder string, visit func(k kind, id string, value []byte) error) error {
-	return scanPrefix(index, append([]byte(holder), 0), len(holder)+1, visit)
+func scanValues(index kv.Bucket, holder string, visit func(k kind, id string, value []byte) error) error {
+	return scanPrefix(index, holder+"\x00", len(holder)+1, visit)
 }
 
 // scanPrefix visits the entries that begin alike. After n bytes of a key comes
 // what it is of.
-func scanPrefix(index *bolt.Bucket, prefix []byte, n int, visit func(k kind, id string, value []byte) error) error {
-	c := index.Cursor()
+func scanPrefix(index kv.Bucket, prefix string, n int, visit func(k kind, id string, value []byte) error) error {
 	var last []byte
-	for key, value := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, value = c.Next() {
+	for key, value := range index.Range(prefix, prefix, 0) {
 		if last != nil && bytes.Compare(key, last) <= 0 {
 			return fmt.Errorf("%w: an index is out of order", ErrCorrupt) // or it would never end
 		}
@@ -117,8 +114,8 @@ func scanPrefix(index *bolt.Bucket, prefix []byte, n int, visit func(k kind, id 
 }
 
 // get reads one record. held is false when there is none.
-func get[T any](tx *bolt.Tx, bucket []byte, id string, fields func(*codec, *T)) (v T, held bool, err error) {
-	raw := tx.Bucket(bucket).Get([]byte(id))
+func get[T any](tx kv.Tx, bucket []byte, id string, fields func(*codec, *T)) (v T, held bool, err error) {
+	raw := tx.Bucket(bucket).Get(id)
 	if raw == nil {
 		return v, false, nil
 	}
@@ -129,12 +126,12 @@ func get[T any](tx *bolt.Tx, bucket []byte, id string, fields func(*codec, *T)) 
 // identity is what says who a customer is.
 type identity struct{ link, externalID, byEmail string }
 
-func identify(tx *bolt.Tx, customer string) (identity, error) {
+func identify(tx kv.Tx, customer string) (identity, error) {
 	c, _, err := get(tx, bucketCustomers, customer, customerFields)
 	if err != nil {
 		return identity{}, err
 	}
-	link := string(tx.Bucket(bucketLinks).Get([]byte(customer)))
+	link := string(tx.Bucket(bucketLinks).Get(customer))
 	return identity{link, c.ExternalID, emailUser(tx, customer)}, nil
 }
 
@@ -147,19 +144,19 @@ func (i identity) owner(metadataUser string) string {
 	return ""
 }
 
-func owner(tx *bolt.Tx, customer, metadataUser string) (string, error) {
+func owner(tx kv.Tx, customer, metadataUser string) (string, error) {
 	c, err := identify(tx, customer)
 	return c.owner(metadataUser), err
 }
 
-func customerOwner(tx *bolt.Tx, customer string) (string, error) {
+func customerOwner(tx kv.Tx, customer string) (string, error) {
 	return owner(tx, customer, "")
 }
 
-func subscriptionOwner(tx *bolt.Tx, s *entitlement.Subscription) (string, error) {
+func subscriptionOwner(tx kv.Tx, s *entitlement.Subscription) (string, error) {
 	return owner(tx, s.CustomerID, s.MetadataUser)
 }
 
-func orderOwner(tx *bolt.Tx, o *entitlement.Order) (string, error) {
+func orderOwner(tx kv.Tx, o *entitlement.Order) (string, error) {
 	return owner(tx, o.CustomerID, o.MetadataUser)
 }

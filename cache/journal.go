@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // bucketJournal has what has changed, in order: number → entry. New entries come
@@ -97,13 +97,12 @@ func entryFields(c *codec, e *Entry) {
 	}
 }
 
-func entryKey(number uint64) []byte { return binary.BigEndian.AppendUint64(nil, number) }
+func entryKey(number uint64) string { return string(binary.BigEndian.AppendUint64(nil, number)) }
 
 // enter writes an entry at the end of the journal, and gives its number.
 func (f *fold) enter(e *Entry) (uint64, error) {
 	b := f.tx.Bucket(bucketJournal)
-	b.FillPercent = 1 // nothing comes in between
-	number, err := b.NextSequence()
+	number, err := b.NextNumber()
 	if err != nil {
 		return 0, err
 	}
@@ -123,15 +122,16 @@ type Told struct {
 // Told says of some objects where their states come from, and of each no more than
 // so many changes. What is not held is left out.
 func (s *Store) Told(objects []Object, changes int) (map[Object]Told, error) {
-	out := make(map[Object]Told, len(objects))
-	err := s.read(func(tx *bolt.Tx) error {
+	var out map[Object]Told
+	err := s.read(func(tx kv.Tx) error {
+		out = make(map[Object]Told, len(objects))
 		journal := tx.Bucket(bucketJournal)
 		for _, object := range objects {
 			k, known := kindNamed(object.Kind)
 			if !known {
 				continue
 			}
-			raw := tx.Bucket(bucketOf(k)).Get([]byte(object.ID))
+			raw := tx.Bucket(bucketOf(k)).Get(object.ID)
 			if raw == nil {
 				continue
 			}
@@ -160,7 +160,7 @@ func kindNamed(name string) (kind, bool) {
 }
 
 // chain reads an object's entries, from the last one back.
-func chain(journal *bolt.Bucket, number uint64, most int) (list []Entry, err error) {
+func chain(journal kv.Bucket, number uint64, most int) (list []Entry, err error) {
 	for journal != nil && number != 0 && len(list) < most {
 		raw := journal.Get(entryKey(number))
 		if raw == nil {
@@ -182,19 +182,21 @@ func chain(journal *bolt.Bucket, number uint64, most int) (list []Entry, err err
 
 // Journal reads entries in order, from after a number on, at most so many.
 func (s *Store) Journal(after uint64, most int) (list []Entry, err error) {
-	err = s.read(func(tx *bolt.Tx) error {
+	err = s.read(func(tx kv.Tx) error {
 		list, err = entriesAfter(tx.Bucket(bucketJournal), after, most)
 		return err
 	})
 	return list, err
 }
 
-func entriesAfter(journal *bolt.Bucket, after uint64, most int) (list []Entry, err error) {
+func entriesAfter(journal kv.Bucket, after uint64, most int) (list []Entry, err error) {
 	if journal == nil {
 		return nil, nil
 	}
-	c := journal.Cursor()
-	for key, raw := c.Seek(entryKey(after + 1)); len(key) == 8 && len(list) < most; key, raw = c.Next() {
+	for key, raw := range journal.Range(entryKey(after+1), "", most) {
+		if len(key) != 8 {
+			break
+		}
 		e, err := decode(entryFields, raw)
 		if err != nil {
 			return list, err
@@ -211,9 +213,9 @@ func entriesAfter(journal *bolt.Bucket, after uint64, most int) (list []Entry, e
 
 // LastEntry is the number of the journal's last entry, zero if there never was one.
 func (s *Store) LastEntry() (number uint64, err error) {
-	err = s.read(func(tx *bolt.Tx) error {
+	err = s.read(func(tx kv.Tx) error {
 		if b := tx.Bucket(bucketJournal); b != nil {
-			number = b.Sequence()
+			number = b.Number()
 		}
 		return nil
 	})
@@ -233,8 +235,10 @@ const (
 func (f *fold) trim(now, before time.Time, unread uint64) error {
 	b := f.tx.Bucket(bucketJournal)
 	var due []uint64
-	c := b.Cursor()
-	for key, raw := c.First(); len(key) == 8 && len(due) < trimAtOnce+f.entered; key, raw = c.Next() {
+	for key, raw := range b.Range("", "", trimAtOnce+f.entered) {
+		if len(key) != 8 {
+			break
+		}
 		e, err := decode(entryFields, raw)
 		if err != nil {
 			return err

@@ -7,8 +7,7 @@ import (
 	"testing"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -281,12 +280,12 @@ func TestForgetTakesTheJournalAlong(t *testing.T) {
 func TestRecordsWithoutOrigin(t *testing.T) {
 	s := testStore(t)
 	apply(t, s, purchase("ada", 1))
-	err := s.transact(true, func(tx *bolt.Tx) (bool, error) {
+	err := s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
 		v, _, err := get(tx, bucketSubscriptions, "s-ada", subscriptionFields)
 		if err != nil {
 			return false, err
 		}
-		return true, tx.Bucket(bucketSubscriptions).Put([]byte("s-ada"), encode(subscriptionFields, v))
+		return true, tx.Bucket(bucketSubscriptions).Put("s-ada", encode(subscriptionFields, v))
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -16,9 +16,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	bolt "go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -73,7 +73,7 @@ var storeNumber atomic.Int64
 func fastStore(t tester, dir string) *Store {
 	t.Helper()
 	s := claimed(t, filepath.Join(dir, fmt.Sprintf("%d.db", storeNumber.Add(1))))
-	s.db.Load().NoSync = true
+	s.file().db.Load().NoSync = true
 	return s
 }
 
@@ -109,12 +109,8 @@ func account(t tester, s *Store, user string) *entitlement.Account {
 // stored is the account as the file has it, whatever memory says.
 func stored(t tester, s *Store, user string) *entitlement.Account {
 	t.Helper()
-	db, err := s.open()
-	if err != nil {
-		t.Fatalf("opening: %v", err)
-	}
 	var a *entitlement.Account
-	if err := db.View(func(tx *bolt.Tx) (err error) {
+	if err := s.view(func(tx kv.Tx) (err error) {
 		a, err = gather(tx, user)
 		return err
 	}); err != nil {
@@ -194,15 +190,19 @@ func sameAsStore(t tester, s *Store, users ...string) {
 func dump(t tester, s *Store) map[string]string {
 	t.Helper()
 	out := make(map[string]string)
-	if err := must(s.open()).View(func(tx *bolt.Tx) error {
-		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
-			return b.ForEach(func(k, v []byte) error {
+	if err := s.view(func(tx kv.Tx) error {
+		for _, name := range append([][]byte{bucketMeta, bucketKeys}, objectBuckets...) {
+			b := tx.Bucket(name)
+			if b == nil {
+				continue // a file from before there was one
+			}
+			for k, v := range b.Range("", "", 0) {
 				if string(name) != "meta" || string(k) != "key" {
 					out[fmt.Sprintf("%s/%q", name, k)] = fmt.Sprintf("%q", v)
 				}
-				return nil
-			})
-		})
+			}
+		}
+		return nil
 	}); err != nil {
 		t.Fatalf("dumping: %v", err)
 	}
@@ -267,19 +267,18 @@ type mirror struct {
 	passes     []entitlement.Pass
 }
 
-func readAll[T any](tx *bolt.Tx, bucket string, fields func(*codec, *T)) map[string]T {
+func readAll[T any](tx kv.Tx, bucket string, fields func(*codec, *T)) map[string]T {
 	out := make(map[string]T)
-	_ = tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
+	for k, v := range tx.Bucket([]byte(bucket)).Range("", "", 0) {
 		out[string(k)] = must(readRecord(string(k), fields, v))
-		return nil
-	})
+	}
 	return out
 }
 
 func readMirror(t tester, s *Store) *mirror {
 	t.Helper()
 	m := &mirror{links: make(map[string]string), emailLinks: make(map[string]string)}
-	if err := must(s.open()).View(func(tx *bolt.Tx) error {
+	if err := s.view(func(tx kv.Tx) error {
 		m.customers = readAll(tx, "customers", customerFields)
 		m.subscriptions = readAll(tx, "subscriptions", subscriptionFields)
 		m.orders = readAll(tx, "orders", orderFields)
@@ -291,10 +290,9 @@ func readMirror(t tester, s *Store) *mirror {
 		m.passes = slices.Collect(maps.Values(readAll(tx, "passes", passFields)))
 		m.emails = readAll(tx, "emails", emailFields)
 		for bucket, links := range map[string]map[string]string{"links": m.links, "email_links": m.emailLinks} {
-			_ = tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
+			for k, v := range tx.Bucket([]byte(bucket)).Range("", "", 0) {
 				links[string(k)] = string(v)
-				return nil
-			})
+			}
 		}
 		return nil
 	}); err != nil {
@@ -546,3 +544,11 @@ func consistentSince(t tester, s *Store, since time.Time, users ...string) {
 		}
 	}
 }
+
+// view reads a store, claimed or not.
+func (s *Store) view(body func(kv.Tx) error) error {
+	return s.engine.Transact(false, func(tx kv.Tx) (bool, error) { return false, body(tx) })
+}
+
+// file is the engine of a store that is in a file.
+func (s *Store) file() *file { return s.engine.(*file) }

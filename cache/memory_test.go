@@ -9,8 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -24,7 +23,7 @@ func smallStore(t *testing.T, limit int) *Store {
 	if _, err := s.Claim(testOwner); err != nil {
 		t.Fatal(err)
 	}
-	s.db.Load().NoSync = true
+	s.file().db.Load().NoSync = true
 	return s
 }
 
@@ -34,8 +33,8 @@ func readAt(t *testing.T, s *Store, user string) (*entitlement.Account, uint64) 
 	t.Helper()
 	var a *entitlement.Account
 	var seq uint64
-	if err := s.db.Load().View(func(tx *bolt.Tx) (err error) {
-		seq = sequence(tx)
+	if err := s.view(func(tx kv.Tx) (err error) {
+		seq = tx.Sequence()
 		a, err = gather(tx, user)
 		return err
 	}); err != nil {
@@ -123,7 +122,7 @@ func TestCommitFillsNoMemory(t *testing.T) {
 }
 
 func lastCommit(s *Store) (seq uint64) {
-	_ = s.db.Load().View(func(tx *bolt.Tx) error { seq = sequence(tx); return nil })
+	_ = s.view(func(tx kv.Tx) error { seq = tx.Sequence(); return nil })
 	return seq
 }
 

@@ -3,8 +3,7 @@ package cache
 import (
 	"bytes"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -75,7 +74,7 @@ func cutOrigin(raw []byte) (o origin, rest []byte, err error) {
 // journal what is other than it was.
 func keep[T any](f *fold, k kind, id string, fields func(*codec, *T), differ func(*diff, *T, *T), old, next *T) error {
 	b := f.tx.Bucket(bucketOf(k))
-	raw := b.Get([]byte(id))
+	raw := b.Get(id)
 	was, _, err := cutOrigin(raw)
 	if err != nil {
 		return err
@@ -96,7 +95,7 @@ func keep[T any](f *fold, k kind, id string, fields func(*codec, *T), differ fun
 			}
 		}
 	}
-	return f.put(b, []byte(id), record(is, id, fields, *next))
+	return f.put(b, id, record(is, id, fields, *next))
 }
 
 // matters says whether the journal tells that an object is new. Of a customer or member
@@ -128,7 +127,7 @@ func rewrite[T any](f *fold, k kind, id string, fields func(*codec, *T), v T) er
 	if err != nil {
 		return err
 	}
-	return f.put(f.tx.Bucket(bucketOf(k)), []byte(id), record(o, id, fields, v))
+	return f.put(f.tx.Bucket(bucketOf(k)), id, record(o, id, fields, v))
 }
 
 // bucketOf is where the objects of a kind are, by id.
@@ -176,7 +175,7 @@ func (k kind) String() string {
 }
 
 // originOf is that of an object, empty if it is not held.
-func originOf(tx *bolt.Tx, k kind, id string) (origin, error) {
-	o, _, err := cutOrigin(tx.Bucket(bucketOf(k)).Get([]byte(id)))
+func originOf(tx kv.Tx, k kind, id string) (origin, error) {
+	o, _, err := cutOrigin(tx.Bucket(bucketOf(k)).Get(id))
 	return o, err
 }

@@ -27,7 +27,7 @@ func (f *fold) checkout(c *Checkout) (verdict, error) {
 	if sameContent(checkoutFields, old, next) {
 		return stale, nil
 	}
-	if err := f.put(f.tx.Bucket(bucketCheckouts), []byte(c.ID), encode(checkoutFields, next)); err != nil {
+	if err := f.put(f.tx.Bucket(bucketCheckouts), c.ID, encode(checkoutFields, next)); err != nil {
 		return stale, err
 	}
 	v := missing
@@ -63,9 +63,9 @@ func (f *fold) removePass(p *entitlement.Pass) error {
 		return ErrUser
 	}
 	f.touch(p.User)
-	return f.remove(bucketPasses, string(passKey(p)))
+	return f.remove(bucketPasses, passKey(p))
 }
 
-func passKey(p *entitlement.Pass) []byte {
-	return append(append([]byte(p.User), 0), p.ID...)
+func passKey(p *entitlement.Pass) string {
+	return p.User + "\x00" + p.ID
 }

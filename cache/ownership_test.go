@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"crypto/md5"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -456,16 +458,23 @@ func TestOwnership(t *testing.T) {
 // empty takes all out of a store, and its memory with it.
 func empty(t *testing.T, s *Store) {
 	t.Helper()
-	tx := must(s.open()).Begin
-	w := must(tx(true))
-	for _, b := range objectBuckets {
-		if err := w.DeleteBucket(b); err != nil {
-			t.Fatal(err)
+	var seq uint64
+	if err := s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
+		seq = tx.Sequence()
+		for _, name := range objectBuckets {
+			b := tx.Bucket(name)
+			var keys [][]byte
+			for key := range b.Range("", "", 0) {
+				keys = append(keys, bytes.Clone(key))
+			}
+			for _, key := range keys {
+				if err := b.Delete(string(key)); err != nil {
+					return false, err
+				}
+			}
 		}
-		_ = must(w.CreateBucket(b))
-	}
-	seq := sequence(w)
-	if err := w.Commit(); err != nil {
+		return true, nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	s.memory.forget(seq)

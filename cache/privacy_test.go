@@ -19,7 +19,7 @@ func naming(t *testing.T, s *Store, text string) (where []string) {
 	if id, err := uuid.Parse(text); err == nil {
 		forms = append(forms, string(id[:]))
 	}
-	err := must(s.open()).View(func(tx *bolt.Tx) error {
+	err := must(s.file().open()).View(func(tx *bolt.Tx) error {
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
 				for _, form := range forms {

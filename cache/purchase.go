@@ -24,7 +24,7 @@ func (f *fold) use(checkout string) error {
 		return err
 	}
 	c.Used = true
-	return f.put(f.tx.Bucket(bucketCheckouts), []byte(checkout), encode(checkoutFields, c))
+	return f.put(f.tx.Bucket(bucketCheckouts), checkout, encode(checkoutFields, c))
 }
 
 func (f *fold) subscription(in *entitlement.Subscription) (verdict, error) {

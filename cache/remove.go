@@ -1,8 +1,7 @@
 package cache
 
 import (
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -24,7 +23,7 @@ func (m *family) size() int {
 	return n
 }
 
-func subscriptionFamily(tx *bolt.Tx, s *entitlement.Subscription) (*family, error) {
+func subscriptionFamily(tx kv.Tx, s *entitlement.Subscription) (*family, error) {
 	m := newFamily()
 	m.subscription = s
 	err := scan(tx.Bucket(bucketByCustomer), s.CustomerID, func(k kind, id string) error {
@@ -44,7 +43,7 @@ func subscriptionFamily(tx *bolt.Tx, s *entitlement.Subscription) (*family, erro
 	return m, m.children(tx, s.ID)
 }
 
-func orderFamily(tx *bolt.Tx, o *entitlement.Order) (*family, error) {
+func orderFamily(tx kv.Tx, o *entitlement.Order) (*family, error) {
 	m := newFamily()
 	m.orders[o.ID] = *o
 	return m, m.children(tx, o.ID)
@@ -59,7 +58,7 @@ func newFamily() *family {
 	}
 }
 
-func (m *family) children(tx *bolt.Tx, parent string) error {
+func (m *family) children(tx kv.Tx, parent string) error {
 	return scan(tx.Bucket(bucketByParent), parent, func(k kind, id string) error {
 		switch k {
 		case kindGrant:

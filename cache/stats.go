@@ -2,11 +2,10 @@ package cache
 
 import (
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // Stats is how much there is.
@@ -41,19 +40,11 @@ var countedBuckets = [][]byte{
 
 // Stats says how much there is. Records are counted once a minute at most.
 func (s *Store) Stats() (Stats, error) {
-	db, err := s.open()
+	size, free, err := s.engine.Size()
 	if err != nil {
 		return Stats{}, err
 	}
-	info, err := os.Stat(s.path)
-	if err != nil {
-		return Stats{}, fmt.Errorf("reading store %s: %w", s.path, err)
-	}
-	pages := db.Stats()
-	out := Stats{
-		Accounts: max(s.memory.accounts.EstimatedSize(), s.memory.notes.count()),
-		FileSize: info.Size(), FreePages: pages.FreePageN + pages.PendingPageN,
-	}
+	out := Stats{Accounts: max(s.memory.accounts.EstimatedSize(), s.memory.notes.count()), FileSize: size, FreePages: free}
 	c := &s.counts
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,24 +59,16 @@ func (s *Store) Stats() (Stats, error) {
 	return out, nil
 }
 
-// countAll counts the records by the file's pages, not by bbolt, which would go round
-// for ever in a file that was damaged meanwhile.
+// countAll counts the records of a claimed store.
 func (s *Store) countAll() (objects map[string]int, err error) {
-	db, err := s.open()
-	if err != nil {
-		return nil, err
-	}
 	began := time.Now()
+	err = s.engine.Transact(false, func(tx kv.Tx) (bool, error) { return false, unclaimed(tx) })
 	var records map[string]int
-	err = s.transactOn(db, false, func(tx *bolt.Tx) (_ bool, err error) {
-		if readHeader(tx).schema == 0 {
-			return false, errUnclaimed
-		}
-		records, err = countTree(s.life, tx, db.file)
-		return false, err
-	})
+	if err == nil {
+		records, err = s.engine.Count()
+	}
 	if s.observe(OpCount, began, err); err != nil {
-		return nil, fmt.Errorf("reading store %s: %w", s.path, err)
+		return nil, fmt.Errorf("reading store %s: %w", s.Path(), err)
 	}
 	objects = make(map[string]int, len(countedBuckets))
 	for _, name := range countedBuckets {

@@ -31,7 +31,7 @@ func TestStats(t *testing.T) {
 	if !maps.Equal(got.Objects, want) {
 		t.Errorf("objects %v, want %v", got.Objects, want)
 	}
-	if got.Accounts != 32 || got.FileSize != must(os.Stat(s.path)).Size() || got.FreePages == 0 || time.Since(got.CountedAt) > time.Minute {
+	if got.Accounts != 32 || got.FileSize != must(os.Stat(s.Path())).Size() || got.FreePages == 0 || time.Since(got.CountedAt) > time.Minute {
 		t.Errorf("%+v", got)
 	}
 	crowd(t, s, 40)

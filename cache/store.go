@@ -5,13 +5,13 @@
 package cache
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // Why a store cannot be used. Each error that wraps one of these names the
@@ -33,18 +33,15 @@ var (
 // leave their id to the key.
 const schema = 3
 
-// lockTimeout is how long a new process waits for an old one to let go.
-const lockTimeout = time.Second
-
 // DefaultMemory is how many accounts are held in memory, unless SetMemory says
 // otherwise.
 const DefaultMemory = 100_000
 
-// Store is one file and what is held in memory of it. It is opened on first
-// use, so that a configuration can be checked beside a running server, and it
-// is shared by every configuration of the process that names the file.
+// Store is what is kept durably, in an engine, and what is held in memory of it. It is
+// opened on first use, so that a configuration can be checked beside a running server,
+// and it is shared by every configuration of the process that names the same.
 type Store struct {
-	path    string
+	engine  kv.Engine
 	memory  *memory
 	changes chan *change
 	stop    chan struct{}
@@ -53,46 +50,38 @@ type Store struct {
 	watchers watchers
 	kept     sync.Map // see Keep
 	counts   counts
-	copying  sync.Mutex                     // held while there is a Copy
 	observer func(Op, time.Duration, error) // see Observe; may be nil
 
-	db atomic.Pointer[dbFile]
-	mu sync.Mutex // opening, closing, and the loop's start
-	// verified says that this process has begun to look through the whole file.
-	verified bool
-	atOnce   int64 // up to how many bytes before it is used: checkedAtOnce
-	on       bool  // the commit loop runs
-	// closed says that the store was closed for good.
-	closed bool
-	owner  *Owner // who has claimed it, nil before
-	// failed is why the file could not be opened at failedAt.
-	failed   error
-	failedAt time.Time
-	life     context.Context // ends with the store
-	end      context.CancelFunc
+	mu     sync.Mutex // closing, and the loop's start
+	on     bool       // the commit loop runs
+	closed bool       // for good
 	// unwritten is the failure of the last commit, nil if it went well.
 	unwritten atomic.Pointer[writeFailure]
 }
 
-// New makes a store that will open path on first use. Close it.
-func New(path string) *Store {
+// New makes a store in a file, which it will open on first use. Close it.
+func New(path string) *Store { return NewStore(newFile(path)) }
+
+// NewStore makes a store of an engine. Close it: that closes the engine.
+func NewStore(engine kv.Engine) *Store {
 	s := &Store{
-		path:    path,
+		engine:  engine,
 		memory:  newMemory(DefaultMemory),
 		changes: make(chan *change),
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
-		atOnce:  checkedAtOnce,
 	}
-	s.life, s.end = context.WithCancel(context.Background())
+	if f, ok := engine.(*file); ok {
+		f.observe = s.observe
+	}
 	return s
 }
 
-// Path is the file.
-func (s *Store) Path() string { return s.path }
+// Path is where it is: the file, or what else the engine calls its place.
+func (s *Store) Path() string { return s.engine.Path() }
 
-// Close waits for what is being written or read, and lets the file go. What
-// comes later gets ErrClosed.
+// Close waits for what is being written or read, and lets the engine go. What comes
+// later gets ErrClosed.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -101,79 +90,27 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	close(s.stop)
-	s.end()
 	running := s.on
-	s.mu.Unlock() // the loop may be about to open the file again
+	s.mu.Unlock()
 	if running {
 		<-s.stopped
 	}
 	s.memory.close()
-	return s.letGo()
+	return s.engine.Close()
 }
 
-// letGo closes the file. The next use opens it again, and waits for that.
-func (s *Store) letGo() error {
+// start has the commit loop run.
+func (s *Store) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	db := s.db.Swap(nil)
-	if db == nil {
-		return nil
-	}
-	if err := db.Close(); err != nil {
-		return fmt.Errorf("closing store %s: %w", s.path, err)
-	}
-	return nil
-}
-
-// openAgain is how long a file that cannot be opened is left alone: requests
-// must not queue up to learn the same again.
-const openAgain = time.Second
-
-// open returns the open file, opening it if need be.
-func (s *Store) open() (*dbFile, error) {
-	if db := s.db.Load(); db != nil {
-		return db, nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed && s.failed != nil && time.Since(s.failedAt) < openAgain {
-		return nil, s.failed
-	}
-	return s.openLocked()
-}
-
-// openNow is open for those who want to know how things are now.
-func (s *Store) openNow() (*dbFile, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.openLocked()
-}
-
-func (s *Store) openLocked() (*dbFile, error) {
-	if s.closed {
-		return nil, ErrClosed
-	}
-	if db := s.db.Load(); db != nil {
-		return db, nil
-	}
-	if errors.Is(s.failed, errBroken) {
-		return nil, s.failed
-	}
-	began := time.Now()
-	db, err := openFile(s.path)
-	if err == nil {
-		err = s.checkOpened(db)
-	}
-	s.observe(OpOpen, began, err)
-	if s.failed, s.failedAt = err, time.Now(); err != nil {
-		return nil, err
-	}
-	s.db.Store(db)
-	if !s.on {
+	switch {
+	case s.closed:
+		return ErrClosed
+	case !s.on:
 		s.on = true
 		go s.commitLoop()
 	}
-	return db, nil
+	return nil
 }
 
 // newKey makes a random key.

@@ -101,14 +101,14 @@ func notWritable(t *testing.T, path string) {
 // that has gone read-only: reads go on.
 func breakWrites(t *testing.T, s *Store) {
 	t.Helper()
-	readOnly := must(os.Open(s.path))
+	readOnly := must(os.Open(s.Path()))
 	defer readOnly.Close()
 	for _, e := range must(os.ReadDir("/proc/self/fd")) {
 		var fd int
 		if _, err := fmt.Sscan(e.Name(), &fd); err != nil || fd == int(readOnly.Fd()) {
 			continue
 		}
-		if name, _ := os.Readlink("/proc/self/fd/" + e.Name()); name == s.path {
+		if name, _ := os.Readlink("/proc/self/fd/" + e.Name()); name == s.Path() {
 			if err := syscall.Dup3(int(readOnly.Fd()), fd, syscall.O_CLOEXEC); err != nil {
 				t.Fatal(err)
 			}
@@ -170,12 +170,12 @@ func TestCloseDuringFailedCommit(t *testing.T) {
 	s := fastStore(t, t.TempDir())
 	apply(t, s, purchase("bad", 1))
 	apply(t, s, purchase("known", 1))
-	if err := s.db.Load().Update(func(tx *bolt.Tx) error {
+	if err := s.file().db.Load().Update(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketSubscriptions).Put([]byte("s-bad"), []byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"))
 	}); err != nil {
 		t.Fatal(err)
 	}
-	db := s.db.Load()
+	db := s.file().db.Load()
 	// The loop stands before facts that are known. Four changes wait behind it,
 	// one of which cannot be folded: they share a batch, which then falls apart
 	// into commits of their own. From here on the disk fails, and a reader holds
@@ -193,11 +193,11 @@ func TestCloseDuringFailedCommit(t *testing.T) {
 	parked(5, "(*Store).Apply", "select")
 	breakWrites(t, s)
 	_ = tx.Rollback()
-	parked(1, "(*Store).letGo", "sync.RWMutex.Lock")
+	parked(1, "(*file).Reset", "sync.RWMutex.Lock")
 
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
-	parked(1, "(*Store).Close", "sync.Mutex.Lock") // Close has begun
+	parked(1, "(*Store).Close", "chan receive") // Close has begun
 	_ = reader.Rollback()
 	if err := <-closed; err != nil {
 		t.Errorf("closing: %v", err)
@@ -227,7 +227,7 @@ func TestCheck(t *testing.T) {
 	_ = account(t, s, "another") // opens the file
 	before := lastCommit(s)
 	for range 2 { // nor is it tried all the time
-		if err := check(); err == nil || !strings.Contains(err.Error(), "writing store "+s.path) || lastCommit(s) != before {
+		if err := check(); err == nil || !strings.Contains(err.Error(), "writing store "+s.Path()) || lastCommit(s) != before {
 			t.Errorf("right after a failure: %v", err)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -90,14 +91,14 @@ func filled(t *testing.T, path string) (used int64) {
 		}
 		apply(t, s, &f)
 	}
-	_ = s.db.Load().View(func(tx *bolt.Tx) error { used = tx.Size(); return nil })
-	if err := s.db.Load().Sync(); err != nil {
+	_ = s.file().db.Load().View(func(tx *bolt.Tx) error { used = tx.Size(); return nil })
+	if err := s.file().db.Load().Sync(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(s.path, path); err != nil {
+	if err := os.Rename(s.Path(), path); err != nil {
 		t.Fatal(err)
 	}
 	return used
@@ -216,7 +217,7 @@ func TestTruncated(t *testing.T) {
 func fastPath(t tester, path string) *Store {
 	t.Helper()
 	s := claimed(t, path)
-	s.db.Load().NoSync = true
+	s.file().db.Load().NoSync = true
 	return s
 }
 
@@ -259,7 +260,7 @@ func TestNewerSchema(t *testing.T) {
 	filled(t, path)
 	db := must(bolt.Open(path, 0o600, nil))
 	if err := db.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketMeta).Put(keySchema, binary.AppendUvarint(nil, schema+1))
+		return tx.Bucket(bucketMeta).Put([]byte(keySchema), binary.AppendUvarint(nil, schema+1))
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -276,9 +277,9 @@ func TestOlderSchema(t *testing.T) {
 	db := must(bolt.Open(path, 0o600, nil))
 	if err := db.Update(func(tx *bolt.Tx) error {
 		return errors.Join(
-			tx.Bucket(bucketMeta).Put(keySchema, []byte{1}),
+			tx.Bucket(bucketMeta).Put([]byte(keySchema), []byte{1}),
 			tx.Bucket(bucketCustomers).Put([]byte(id), []byte("\x02\x7f\x24"+id+"\x01u")),
-			tx.Bucket(bucketByUser).Put(indexKey("u", kindCustomer, id), nil),
+			tx.Bucket(bucketByUser).Put([]byte(indexKey("u", kindCustomer, id)), nil),
 		)
 	}); err != nil {
 		t.Fatal(err)
@@ -290,7 +291,7 @@ func TestOlderSchema(t *testing.T) {
 	if got := holds(account(t, s, "u")); got != id+"+own s ="+id {
 		t.Errorf("u holds %q", got)
 	}
-	_ = must(s.open()).View(func(tx *bolt.Tx) error {
+	_ = s.view(func(tx kv.Tx) error {
 		if h := readHeader(tx); h.schema != schema {
 			t.Errorf("it is of schema %d still", h.schema)
 		}
@@ -545,7 +546,7 @@ func TestKilled(t *testing.T) {
 // its facts are in the commit under way or wait for the next.
 func TestCanceledApply(t *testing.T) {
 	s := testStore(t)
-	tx := must(s.db.Load().Begin(true)) // the loop's commit cannot begin
+	tx := must(s.file().db.Load().Begin(true)) // the loop's commit cannot begin
 	cause := errors.New("the client went away")
 	under, cancelUnder := context.WithCancelCause(t.Context())
 	waiting, cancelWaiting := context.WithCancelCause(t.Context())
@@ -647,13 +648,13 @@ func TestCloseWhileWriting(t *testing.T) {
 func TestFileClosedBeneath(t *testing.T) {
 	s := testStore(t)
 	apply(t, s, purchase("u", 1))
-	if err := s.db.Load().Close(); err != nil {
+	if err := s.file().db.Load().Close(); err != nil {
 		t.Fatal(err)
 	}
 	batch := []*change{{facts: purchase("v", 1)}, {facts: purchase("u", 2)}}
 	s.commit(batch)
 	for _, c := range batch {
-		if c.err == nil || !errors.Is(c.err, bolterrors.ErrDatabaseNotOpen) || !strings.Contains(c.err.Error(), s.path) || c.applied != (Applied{}) {
+		if c.err == nil || !errors.Is(c.err, bolterrors.ErrDatabaseNotOpen) || !strings.Contains(c.err.Error(), s.Path()) || c.applied != (Applied{}) {
 			t.Errorf("%+v, error %v", c.applied, c.err)
 		}
 	}
@@ -703,7 +704,7 @@ func TestCorruptRecord(t *testing.T) {
 			f.Passes = []entitlement.Pass{{ID: "p", User: "u"}}
 			apply(t, s, f)
 			_ = account(t, s, "u") // who is held is read anew
-			if err := s.db.Load().Update(func(tx *bolt.Tx) error {
+			if err := s.file().db.Load().Update(func(tx *bolt.Tx) error {
 				b := tx.Bucket(kind.bucket)
 				if b.Get([]byte(kind.key)) == nil {
 					t.Fatalf("no record %q", kind.key)
@@ -715,7 +716,7 @@ func TestCorruptRecord(t *testing.T) {
 			before := dump(t, s)
 			batch := []*change{{facts: purchase("before", 1)}, {facts: kind.touches}, {facts: purchase("after", 1)}}
 			s.commit(batch)
-			if err := batch[1].err; !errors.Is(err, errShortRecord) || !strings.Contains(err.Error(), s.path) || batch[1].applied != (Applied{}) {
+			if err := batch[1].err; !errors.Is(err, errShortRecord) || !strings.Contains(err.Error(), s.Path()) || batch[1].applied != (Applied{}) {
 				t.Errorf("what touches the record: %+v, %v", batch[1].applied, err)
 			}
 			for _, i := range []int{0, 2} {
@@ -743,13 +744,13 @@ func TestCorruptRecord(t *testing.T) {
 func TestCorruptRecordIsNoAnswer(t *testing.T) {
 	s := testStore(t)
 	apply(t, s, purchase("u", 1))
-	if err := s.db.Load().Update(func(tx *bolt.Tx) error {
+	if err := s.file().db.Load().Update(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketSubscriptions).Put([]byte("s-u"), bytes.Repeat([]byte{0xff}, 12))
 	}); err != nil {
 		t.Fatal(err)
 	}
 	s.memory.accounts.InvalidateAll()
-	if a, err := s.Account("u"); !errors.Is(err, errShortRecord) || a != nil || !strings.Contains(err.Error(), s.path) {
+	if a, err := s.Account("u"); !errors.Is(err, errShortRecord) || a != nil || !strings.Contains(err.Error(), s.Path()) {
 		t.Errorf("account %v, error %v", a, err)
 	}
 }
@@ -766,7 +767,7 @@ func TestStaleWritesNothing(t *testing.T) {
 	f.Names = []Name{{"c-u", "u"}}
 	apply(t, s, f)
 	txID := func() (id int) {
-		_ = s.db.Load().View(func(tx *bolt.Tx) error { id = tx.ID(); return nil })
+		_ = s.file().db.Load().View(func(tx *bolt.Tx) error { id = tx.ID(); return nil })
 		return id
 	}
 	before, content, held := txID(), must(os.ReadFile(path)), account(t, s, "u")
@@ -812,7 +813,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 // TestGroupCommit: what waits while a commit is under way shares the next.
 func TestGroupCommit(t *testing.T) {
 	s := testStore(t)
-	tx := must(s.db.Load().Begin(true))
+	tx := must(s.file().db.Load().Begin(true))
 	id := tx.ID()
 	const writers = 100
 	var wg sync.WaitGroup
@@ -828,7 +829,7 @@ func TestGroupCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	wg.Wait()
-	_ = s.db.Load().View(func(tx *bolt.Tx) error {
+	_ = s.file().db.Load().View(func(tx *bolt.Tx) error {
 		if commits := tx.ID() - id + 1; commits > 10 {
 			t.Errorf("%d commits for %d changes", commits, writers)
 		}
@@ -868,7 +869,7 @@ func TestFailureIsRemembered(t *testing.T) {
 	failed := func(at time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.failedAt = at
+		s.file().failedAt = at
 	}
 	failed(time.Now().Add(time.Hour)) // a moment ago, however slow the machine
 	if _, err := s.Account("u0-0"); !errors.Is(err, ErrLocked) {
@@ -891,7 +892,7 @@ func TestFailureIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.mu.Lock()
-	again.failedAt = time.Now().Add(time.Hour)
+	again.file().failedAt = time.Now().Add(time.Hour)
 	again.mu.Unlock()
 	if _, err := again.Claim(testOwner); err != nil {
 		t.Errorf("claiming does not try again: %v", err)

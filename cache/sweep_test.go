@@ -43,7 +43,7 @@ func TestSweepWithoutDrift(t *testing.T) {
 		t.Fatalf("the opener holds %q", got)
 	}
 	before, content, stat := lastCommit(s), must(os.ReadFile(path)), must(os.Stat(path))
-	writes := func() int64 { stats := s.db.Load().Stats(); return stats.TxStats.GetWrite() }
+	writes := func() int64 { stats := s.file().db.Load().Stats(); return stats.TxStats.GetWrite() }
 	written, held := writes(), account(t, s, "opener")
 	for _, n := range []int{1, 2, 3, 99} { // told before, at the same time, after
 		f := page(n)

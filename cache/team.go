@@ -3,8 +3,7 @@ package cache
 import (
 	"cmp"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -46,13 +45,13 @@ func seatFields(c *codec, v *entitlement.Seat) {
 
 // memberOwner computes who a member is, for what hangs on a purchase, or for
 // none. An owner is the buyer, unless known as somebody else.
-func memberOwner(tx *bolt.Tx, member, subscription, order string) (string, error) {
+func memberOwner(tx kv.Tx, member, subscription, order string) (string, error) {
 	m, held, err := get(tx, bucketMembers, member, memberFields)
 	if err != nil || !held {
 		return "", err
 	}
 	links := tx.Bucket(bucketLinks)
-	link, metadata, external, byEmail := string(links.Get([]byte(m.ID))), "", m.ExternalID, emailUser(tx, m.ID)
+	link, metadata, external, byEmail := string(links.Get(m.ID)), "", m.ExternalID, emailUser(tx, m.ID)
 	if m.Role == entitlement.RoleOwner {
 		c, _, err := get(tx, bucketCustomers, m.CustomerID, customerFields)
 		if err != nil {
@@ -62,7 +61,7 @@ func memberOwner(tx *bolt.Tx, member, subscription, order string) (string, error
 			if metadata, err = namedBuyer(tx, subscription, order); err != nil {
 				return "", err
 			}
-			link = cmp.Or(link, string(links.Get([]byte(m.CustomerID))))
+			link = cmp.Or(link, string(links.Get(m.CustomerID)))
 			external, byEmail = c.ExternalID, emailUser(tx, m.CustomerID)
 		}
 	}
@@ -73,7 +72,7 @@ func memberOwner(tx *bolt.Tx, member, subscription, order string) (string, error
 }
 
 // namedBuyer is the user that a purchase itself names.
-func namedBuyer(tx *bolt.Tx, subscription, order string) (string, error) {
+func namedBuyer(tx kv.Tx, subscription, order string) (string, error) {
 	s, held, err := get(tx, bucketSubscriptions, subscription, subscriptionFields)
 	if err != nil || held {
 		return s.MetadataUser, err
@@ -83,7 +82,7 @@ func namedBuyer(tx *bolt.Tx, subscription, order string) (string, error) {
 }
 
 // seatOwner computes whose a seat is or was. An invitation is nobody's.
-func seatOwner(tx *bolt.Tx, s *entitlement.Seat) (string, error) {
+func seatOwner(tx kv.Tx, s *entitlement.Seat) (string, error) {
 	switch {
 	case !s.Claimed && !s.Revoked:
 		return "", nil
@@ -97,7 +96,7 @@ func seatOwner(tx *bolt.Tx, s *entitlement.Seat) (string, error) {
 
 // grantOwner computes whose a grant is that a member has. The others are whose
 // their purchase is.
-func grantOwner(tx *bolt.Tx, g *entitlement.Grant) (string, error) {
+func grantOwner(tx kv.Tx, g *entitlement.Grant) (string, error) {
 	if !g.ForMember {
 		return "", nil
 	}
@@ -154,7 +153,7 @@ func (f *fold) putMember(old, next *entitlement.Member) error {
 
 // ownerMember folds a member if it is held.
 func (f *fold) ownerMember(in *entitlement.Member) (verdict, error) {
-	if f.tx.Bucket(bucketMembers).Get([]byte(in.ID)) == nil {
+	if f.tx.Bucket(bucketMembers).Get(in.ID) == nil {
 		return gone, nil
 	}
 	return f.member(in)
@@ -383,7 +382,7 @@ func (f *fold) forgetMember(user, id string) error {
 		if err := f.dropEmail(kindMember, id); err != nil {
 			return err
 		}
-		if string(f.tx.Bucket(bucketLinks).Get([]byte(id))) == user {
+		if string(f.tx.Bucket(bucketLinks).Get(id)) == user {
 			if err := f.remove(bucketLinks, id); err != nil {
 				return err
 			}

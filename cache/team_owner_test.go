@@ -172,7 +172,7 @@ func TestUpgradeOfMembersGrants(t *testing.T) {
 		apply(t, s, f)
 	}
 	old := entitlement.Grant{Version: rev(1), ID: "g1", CustomerID: "c1", SubscriptionID: "s1", Granted: true, ForMember: true}
-	write := must(must(s.open()).Begin(true))
+	write := must(must(s.file().open()).Begin(true))
 	for _, b := range [][]byte{bucketMembers, bucketSeats, bucketByMember} {
 		if err := write.DeleteBucket(b); err != nil {
 			t.Fatal(err)
@@ -181,8 +181,8 @@ func TestUpgradeOfMembersGrants(t *testing.T) {
 	record := encode(grantFields, old)
 	for _, put := range []struct{ bucket, key, value []byte }{
 		{bucketGrants, []byte("g1"), record[:len(record)-1]}, // without a member's length
-		{bucketByCustomer, indexKey("c1", kindGrant, "g1"), nil},
-		{bucketByParent, indexKey("s1", kindGrant, "g1"), nil},
+		{bucketByCustomer, []byte(indexKey("c1", kindGrant, "g1")), nil},
+		{bucketByParent, []byte(indexKey("s1", kindGrant, "g1")), nil},
 	} {
 		if err := write.Bucket(put.bucket).Put(put.key, put.value); err != nil {
 			t.Fatal(err)

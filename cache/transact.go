@@ -3,10 +3,14 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // errBroken says that bbolt gave up while it held locks of its own. Such a file
@@ -29,7 +33,7 @@ var errPanic = errors.New("bbolt gave up")
 
 // transact runs a transaction that a damaged file can neither crash nor hang.
 // body says whether there is something to commit. An error of the body is a
-// bodyError; one of the disk is not.
+// BodyError; one of the disk is not.
 func transact(db *bolt.DB, write bool, body func(*bolt.Tx) (commit bool, err error)) error {
 	var tx *bolt.Tx
 	err := guard(func() (err error) {
@@ -51,7 +55,7 @@ func transact(db *bolt.DB, write bool, body func(*bolt.Tx) (commit bool, err err
 		return err
 	}
 	if failed != nil {
-		return &bodyError{failed}
+		return &kv.BodyError{Err: failed}
 	}
 	return nil
 }
@@ -64,29 +68,20 @@ func broken(err error) error {
 	return err
 }
 
-// bodyError is a failure before anything was handed to the disk.
-type bodyError struct{ error }
-
-func (e *bodyError) Unwrap() error { return e.error }
-
-// transact is that of the open file. A broken one is given up.
-func (s *Store) transact(write bool, body func(*bolt.Tx) (commit bool, err error)) error {
-	db, err := s.open()
+// Transact implements kv.Engine. A broken file is given up.
+func (f *file) Transact(write bool, body func(kv.Tx) (commit bool, err error)) error {
+	db, err := f.open()
 	if err != nil {
 		return err
 	}
-	return s.transactOn(db, write, body)
-}
-
-func (s *Store) transactOn(db *dbFile, write bool, body func(*bolt.Tx) (commit bool, err error)) error {
 	last := db.last.Load()
 	var seq uint64
-	err := transact(db.DB, write, func(tx *bolt.Tx) (commit bool, err error) {
-		if err := db.intact(tx, s.path, last); err != nil {
-			return false, explain(s.path, err)
+	err = transact(db.DB, write, func(tx *bolt.Tx) (commit bool, err error) {
+		if err := db.intact(tx, f.path, last); err != nil {
+			return false, explain(f.path, err)
 		}
-		if commit, err = body(tx); commit {
-			seq = sequence(tx)
+		if commit, err = body(fileTx{tx}); commit {
+			seq = uint64(tx.ID())
 		}
 		return commit, err
 	})
@@ -94,16 +89,61 @@ func (s *Store) transactOn(db *dbFile, write bool, body func(*bolt.Tx) (commit b
 		db.last.Store(seq)
 	}
 	if errors.Is(err, errBroken) {
-		s.giveUp(db, err)
+		f.giveUp(db, err)
 	}
 	return err
 }
 
 // giveUp goes on without a file that this process can no longer use.
-func (s *Store) giveUp(db *dbFile, err error) {
-	if s.db.CompareAndSwap(db, nil) {
-		s.mu.Lock()
-		s.failed, s.failedAt = explain(s.path, err), time.Now()
-		s.mu.Unlock()
+func (f *file) giveUp(db *dbFile, err error) {
+	if f.db.CompareAndSwap(db, nil) {
+		f.mu.Lock()
+		f.failed, f.failedAt = explain(f.path, err), time.Now()
+		f.mu.Unlock()
 	}
 }
+
+// fileTx is a transaction of a file.
+type fileTx struct{ *bolt.Tx }
+
+func (tx fileTx) Sequence() uint64 { return uint64(tx.ID()) }
+
+func (tx fileTx) Bucket(name []byte) kv.Bucket {
+	if b := tx.Tx.Bucket(name); b != nil {
+		return fileBucket{b}
+	}
+	return nil
+}
+
+func (tx fileTx) Create(name []byte) (kv.Bucket, error) {
+	b, err := tx.CreateBucketIfNotExists(name)
+	return fileBucket{b}, err
+}
+
+type fileBucket struct{ *bolt.Bucket }
+
+func (b fileBucket) Get(key string) []byte { return b.Bucket.Get([]byte(key)) }
+
+func (b fileBucket) Put(key string, value []byte) error { return b.Bucket.Put([]byte(key), value) }
+
+func (b fileBucket) Delete(key string) error { return b.Bucket.Delete([]byte(key)) }
+
+func (b fileBucket) Range(from, prefix string, limit int) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		c := b.Cursor()
+		key, value := c.Seek([]byte(from))
+		for n := 0; key != nil && strings.HasPrefix(string(key), prefix) && (limit == 0 || n < limit); n++ {
+			if !yield(key, value) {
+				return
+			}
+			key, value = c.Next()
+		}
+	}
+}
+
+func (b fileBucket) NextNumber() (uint64, error) {
+	b.FillPercent = 1 // nothing will come in between
+	return b.NextSequence()
+}
+
+func (b fileBucket) Number() uint64 { return b.Sequence() }

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
-	bolt "go.etcd.io/bbolt"
-
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -68,12 +68,14 @@ func walk[T any](ctx context.Context, s *Store, bucket []byte, fields func(*code
 			return err
 		}
 		var items []T
-		if err := s.read(func(tx *bolt.Tx) (err error) {
-			items, last, err = readChunk(tx.Bucket(bucket), last, fields)
+		var next []byte
+		if err := s.read(func(tx kv.Tx) (err error) {
+			items, next, err = readChunk(tx.Bucket(bucket), last, fields)
 			return err
 		}); err != nil {
 			return err
 		}
+		last = next
 		if len(items) == 0 {
 			return nil
 		}
@@ -85,16 +87,13 @@ func walk[T any](ctx context.Context, s *Store, bucket []byte, fields func(*code
 
 // readChunk reads the records that come after a key, and says which was the
 // last.
-func readChunk[T any](b *bolt.Bucket, after []byte, fields func(*codec, *T)) (items []T, last []byte, err error) {
-	c := b.Cursor()
-	key, raw := c.First()
+func readChunk[T any](b kv.Bucket, after []byte, fields func(*codec, *T)) (items []T, last []byte, err error) {
+	from := ""
 	if after != nil {
-		if key, raw = c.Seek(after); bytes.Equal(key, after) {
-			key, raw = c.Next()
-		}
+		from = string(after) + "\x00" // what comes next
 	}
 	last = after
-	for ; key != nil && len(items) < chunk; key, raw = c.Next() {
+	for key, raw := range b.Range(from, "", chunk) {
 		if last != nil && bytes.Compare(key, last) <= 0 {
 			return nil, nil, fmt.Errorf("%w: a bucket is out of order", ErrCorrupt) // or it would never end
 		}
@@ -116,7 +115,7 @@ func (s *Store) EachUser(ctx context.Context, after string, visit func(user stri
 			return err
 		}
 		var users []string
-		if err := s.read(func(tx *bolt.Tx) (err error) {
+		if err := s.read(func(tx kv.Tx) (err error) {
 			users, err = readUsers(tx, after)
 			return err
 		}); err != nil {
@@ -139,15 +138,17 @@ func (s *Store) EachAccount(ctx context.Context, after string, visit func(*entit
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
+		var users []string
 		var accounts []*entitlement.Account
-		if err := s.readFor(OpCount, func(tx *bolt.Tx) error {
-			users, err := readUsers(tx, after)
+		if err := s.readFor(OpCount, func(tx kv.Tx) (err error) {
+			accounts = nil
+			users, err = readUsers(tx, after)
 			for _, user := range users {
 				a, err := gather(tx, user)
 				if err != nil {
 					return err
 				}
-				accounts, after = append(accounts, a), user
+				accounts = append(accounts, a)
 			}
 			return err
 		}); err != nil {
@@ -156,37 +157,54 @@ func (s *Store) EachAccount(ctx context.Context, after string, visit func(*entit
 		if len(accounts) == 0 {
 			return nil
 		}
+		after = users[len(users)-1]
 		if err := singly(ctx, func(a **entitlement.Account) error { return visit(*a) })(accounts); err != nil {
 			return err
 		}
 	}
 }
 
-func readUsers(tx *bolt.Tx, after string) (users []string, err error) {
-	index, passes := tx.Bucket(bucketByUser).Cursor(), tx.Bucket(bucketPasses).Cursor()
-	for len(users) < chunk {
-		user := min(nextHolder(index, after), nextHolder(passes, after))
-		if user == noHolder {
-			break
-		}
-		if user <= after {
-			return nil, fmt.Errorf("%w: an index is out of order", ErrCorrupt)
-		}
-		users, after = append(users, user), user
+// readUsers reads the next users after another, in order. None are left if there are none.
+func readUsers(tx kv.Tx, after string) ([]string, error) {
+	indexed, most, err := holders(tx.Bucket(bucketByUser), after)
+	if err != nil {
+		return nil, err
 	}
-	return users, nil
+	passed, mostPassed, err := holders(tx.Bucket(bucketPasses), after)
+	if err != nil {
+		return nil, err
+	}
+	users := slices.Compact(slices.Sorted(slices.Values(append(indexed, passed...))))
+	// Behind the last of either there may be more.
+	end, _ := slices.BinarySearch(users, min(most, mostPassed)+"\x00")
+	return users[:min(end, chunk)], nil
 }
+
+// holders are those whose entries come next in an index after a holder's. After most
+// there may be others.
+func holders(index kv.Bucket, after string) (list []string, most string, err error) {
+	entries := 0
+	for key := range index.Range(after+"\x01", "", entriesOfUsers) {
+		entries++
+		holder, _, ok := bytes.Cut(key, []byte{0})
+		switch {
+		case !ok:
+			continue
+		case string(holder) <= after:
+			return nil, "", fmt.Errorf("%w: an index is out of order", ErrCorrupt) // or it would never end
+		}
+		if n := len(list); n == 0 || list[n-1] != string(holder) {
+			list = append(list, string(holder))
+		}
+	}
+	if entries < entriesOfUsers || len(list) == 0 {
+		return list, noHolder, nil
+	}
+	return list, list[len(list)-1], nil
+}
+
+// entriesOfUsers is how many entries are read to find the next users.
+const entriesOfUsers = 3 * chunk
 
 // noHolder comes after every user: it is no valid text.
 const noHolder = "\xff"
-
-// nextHolder is the first holder after another in an index. Its keys go on with
-// a zero byte after the holder, and no holder has a control character.
-func nextHolder(index *bolt.Cursor, after string) string {
-	key, _ := index.Seek([]byte(after + "\x01"))
-	holder, _, ok := bytes.Cut(key, []byte{0})
-	if !ok {
-		return noHolder
-	}
-	return string(holder)
-}

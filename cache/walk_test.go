@@ -10,6 +10,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -75,7 +76,7 @@ func TestChunks(t *testing.T) {
 	if err != nil || !slices.Equal(sizes, []int{chunk, chunk, 7}) {
 		t.Errorf("chunks of %v, %v", sizes, err)
 	}
-	if err := s.read(func(tx *bolt.Tx) error {
+	if err := s.read(func(tx kv.Tx) error {
 		if users, err := readUsers(tx, ""); err != nil || len(users) != chunk {
 			t.Errorf("%d users, %v", len(users), err)
 		}
@@ -108,7 +109,7 @@ func TestWalkStops(t *testing.T) {
 			t.Errorf("%s: %v after %d", name, err, n)
 		}
 	}
-	if err := s.db.Load().Update(func(tx *bolt.Tx) error {
+	if err := s.file().db.Load().Update(func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketOrders).Put([]byte("p"), []byte("\xff\xff"))
 	}); err != nil {
 		t.Fatal(err)
@@ -133,7 +134,7 @@ func TestWalkWhileWriting(t *testing.T) {
 				}
 				last = id
 				seen[id]++
-				if open := s.db.Load().Stats().OpenTxN; open != 0 {
+				if open := s.file().db.Load().Stats().OpenTxN; open != 0 {
 					t.Fatalf("%d transactions are open", open)
 				}
 				var i int
