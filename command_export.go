@@ -163,7 +163,7 @@ func (m moment) text() string {
 
 // formulaRE finds where a spreadsheet would take a text for a formula: at its beginning,
 // blanks or not, in either width, and behind what some take for the end of a cell.
-var formulaRE = regexp.MustCompile(`(^|;)([\s\x{feff}]*[=+\-@＝＋－＠])`)
+var formulaRE = regexp.MustCompile(`(^|;)([\s\v\x{85}\p{Z}\x{feff}]*[=+\-@＝＋－＠])`)
 
 // unformula keeps a spreadsheet from taking a text for a formula.
 func unformula(cell string) string { return formulaRE.ReplaceAllString(cell, "$1'$2") }
