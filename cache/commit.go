@@ -119,6 +119,9 @@ func (s *Store) commit(batch []*change) {
 	case err == nil:
 		if accounts != nil {
 			s.unwritten.Store(nil)
+			if s.engine.Shared() {
+				s.news.wrote(seq)
+			}
 		}
 		s.memory.replace(accounts, seq)
 		s.watchers.tell(accounts)
@@ -129,7 +132,8 @@ func (s *Store) commit(batch []*change) {
 			s.commit(batch[i : i+1])
 		}
 		return
-	case !errors.As(err, &folding):
+	case errors.As(err, &folding), s.engine.Shared(): // the news tell what was written after all
+	default:
 		// Nobody knows what a failed fsync has left on the disk, so what is
 		// held in memory may be older than it: read all again, from the file.
 		_ = s.engine.Reset()
@@ -194,6 +198,11 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 		}
 		if dirty = f.dirty; !dirty {
 			return false, nil // all of it was known: nothing to sync to disk
+		}
+		if s.engine.Shared() {
+			if err := tellNews(tx, f.touched); err != nil {
+				return false, err
+			}
 		}
 		accounts = make(map[string]*entitlement.Account, len(f.touched))
 		many := len(f.touched) >= manyTouched+len(batch)

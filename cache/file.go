@@ -48,6 +48,12 @@ func newFile(path string) *file {
 // Path implements kv.Engine.
 func (f *file) Path() string { return f.path }
 
+// Shared implements kv.Engine: bbolt locks the file.
+func (f *file) Shared() bool { return false }
+
+// Hints implements kv.Engine.
+func (f *file) Hints() <-chan struct{} { return nil }
+
 // Reopened implements kv.Engine.
 func (f *file) Reopened(check func(kv.Tx) error) {
 	f.mu.Lock()

@@ -89,6 +89,9 @@ func (s *Store) Claim(o Owner) (Keys, error) {
 		return Keys{}, explain(s.Path(), err)
 	}
 	s.engine.Reopened(func(tx kv.Tx) error { return stillClaimed(tx, o) })
+	if s.engine.Shared() {
+		return keys, s.startFollowing()
+	}
 	return keys, nil
 }
 

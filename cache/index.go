@@ -21,6 +21,7 @@ var (
 	bucketLinks         = []byte("links")  // customer → user
 	bucketPasses        = []byte("passes") // user, pass → pass
 	bucketNotes         = []byte("notes")  // whatever the gateway wants to keep
+	bucketNews          = []byte("news")   // commit, user → nothing: whom a commit concerns, in shared stores
 
 	// The indexes. A key is the holder's id, a zero byte, the kind of the
 	// object and its id; the value is empty, but where it is said.
@@ -33,6 +34,15 @@ var objectBuckets = [][]byte{
 	bucketCustomers, bucketSubscriptions, bucketOrders, bucketGrants, bucketRefunds,
 	bucketCheckouts, bucketLinks, bucketPasses, bucketNotes, bucketByUser, bucketByCustomer, bucketByParent,
 	bucketEmails, bucketByEmail, bucketEmailLinks, bucketMembers, bucketSeats, bucketByMember, bucketJournal,
+}
+
+// Buckets are the names of all buckets, for an engine that has to know them.
+func Buckets() []string {
+	names := []string{string(bucketMeta), string(bucketKeys), string(bucketNews)}
+	for _, name := range objectBuckets {
+		names = append(names, string(name))
+	}
+	return names
 }
 
 // kind is the kind of an object inside an index key.

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddy-polar/caddy-polar/cache/kv"
+	"github.com/caddy-polar/caddy-polar/cache/kv/postgres"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
@@ -31,6 +32,14 @@ func TestMain(m *testing.M) {
 	}
 	goleak.VerifyTestMain(m)
 }
+
+// postgresMode has stores in a database, of which it is the connection string.
+const postgresMode = "CACHE_TEST_POSTGRES"
+
+// unshared is a database that nobody else uses.
+type unshared struct{ *postgres.Engine }
+
+func (unshared) Shared() bool { return false }
 
 // tester is *testing.T, *testing.B or *rapid.T.
 type tester interface {
@@ -72,6 +81,17 @@ var storeNumber atomic.Int64
 // fastStore is a claimed store without fsync, for tests that commit a lot.
 func fastStore(t tester, dir string) *Store {
 	t.Helper()
+	if dsn := os.Getenv(postgresMode); dsn != "" {
+		engine, err := postgres.New(postgres.Options{DSN: dsn, Schema: fmt.Sprintf("t%d", storeNumber.Add(1)), Buckets: Buckets()})
+		if err != nil {
+			t.Fatalf("%v", err)
+		}
+		s := NewStore(unshared{engine})
+		if _, err := s.Claim(testOwner); err != nil {
+			t.Fatalf("claiming: %v", err)
+		}
+		return s
+	}
 	s := claimed(t, filepath.Join(dir, fmt.Sprintf("%d.db", storeNumber.Add(1))))
 	s.file().db.Load().NoSync = true
 	return s

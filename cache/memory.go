@@ -54,15 +54,27 @@ func (m *memory) group(user string) *atomic.Uint64 {
 	return &m.touched[maphash.String(m.seed, user)%uint64(len(m.touched))]
 }
 
-// replace is the commit loop's: it comes in the order of the commits. Without
-// an account it drops what a reader may have installed since.
+// raise brings a number up to another one.
+func raise(n *atomic.Uint64, to uint64) {
+	for was := n.Load(); was < to && !n.CompareAndSwap(was, to); was = n.Load() {
+	}
+}
+
+// replace is for whoever has written, or heard of a commit. Those of this process come
+// in their order, and without an account so do all. It drops what a reader may have
+// installed since.
 func (m *memory) replace(accounts map[string]*entitlement.Account, seq uint64) {
 	for user, account := range accounts {
-		m.group(user).Store(seq)
+		raise(m.group(user), seq)
 		if account == nil {
 			m.accounts.Invalidate(user)
 		} else {
-			m.accounts.Set(user, held{account, seq})
+			m.accounts.Compute(user, func(_ held, _ bool) (held, otter.ComputeOp) {
+				if m.group(user).Load() > seq { // another process has written since, and it was heard
+					return held{}, otter.InvalidateOp
+				}
+				return held{account, seq}, otter.WriteOp
+			})
 		}
 		if c := m.notes.cache.Load(); c != nil {
 			c.Del([]byte(user))
@@ -85,9 +97,7 @@ func (m *memory) install(user string, account *entitlement.Account, seq uint64) 
 // commit seq.
 func (m *memory) forget(seq uint64) {
 	for i := range m.touched {
-		if seq > m.touched[i].Load() {
-			m.touched[i].Store(seq)
-		}
+		raise(&m.touched[i], seq)
 	}
 	m.accounts.InvalidateAll()
 	for i := range m.revisions.groups {

@@ -12,10 +12,11 @@ const (
 	OpCommit Op = "commit" // one writing transaction with its sync to disk, of all changes that waited
 	OpCount  Op = "count"  // of all records, for Stats
 	OpBackup Op = "backup"
+	OpFollow Op = "follow" // of what other processes have written, in shared stores
 )
 
 // Ops are all of them.
-var Ops = []Op{OpOpen, OpRead, OpCommit, OpCount, OpBackup}
+var Ops = []Op{OpOpen, OpRead, OpCommit, OpCount, OpBackup, OpFollow}
 
 // Observe has each use of the file told, with how long it took and why it failed,
 // if it did. Call it before the store is used; told must be quick.

@@ -46,15 +46,18 @@ type Store struct {
 	changes chan *change
 	stop    chan struct{}
 	stopped chan struct{} // closed when the commit loop has ended
+	leaving chan struct{} // closed when the store is about to stop
 
+	news     news
 	watchers watchers
 	kept     sync.Map // see Keep
 	counts   counts
 	observer func(Op, time.Duration, error) // see Observe; may be nil
 
-	mu     sync.Mutex // closing, and the loop's start
-	on     bool       // the commit loop runs
-	closed bool       // for good
+	mu        sync.Mutex    // closing, and the loop's start
+	on        bool          // the commit loop runs
+	following chan struct{} // closed when the news are no longer followed; nil: they never were
+	closed    bool          // for good
 	// unwritten is the failure of the last commit, nil if it went well.
 	unwritten atomic.Pointer[writeFailure]
 }
@@ -70,6 +73,8 @@ func NewStore(engine kv.Engine) *Store {
 		changes: make(chan *change),
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
+		leaving: make(chan struct{}),
+		news:    news{start: time.Now()},
 	}
 	if f, ok := engine.(*file); ok {
 		f.observe = s.observe
@@ -89,9 +94,14 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	close(s.stop)
-	running := s.on
+	close(s.leaving)
+	running, following := s.on, s.following
 	s.mu.Unlock()
+	if following != nil {
+		<-following
+		s.resign()
+	}
+	close(s.stop)
 	if running {
 		<-s.stopped
 	}

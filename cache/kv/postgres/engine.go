@@ -1,0 +1,267 @@
+// Package postgres keeps the buckets of a store in a PostgreSQL database, which several
+// processes can share. Each bucket is a table. Writers come one by one, by the lock of
+// one row, which numbers the commits: so all processes see the same commits in the same
+// order, whatever stands between them and the database.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/caddy-polar/caddy-polar/cache/kv"
+)
+
+const (
+	// readTime and writeTime are how long a transaction may take. Polar waits ten seconds
+	// for the answer to a webhook.
+	readTime  = 3 * time.Second
+	writeTime = 7 * time.Second
+	// connectTime is how long the server may take to answer a new connection.
+	connectTime = 2 * time.Second
+	// again is how long a database that cannot be used is left alone.
+	again = time.Second
+	// tries is how often a transaction is tried that the server has given up for another
+	// one, as CockroachDB does, or that never reached it, on a connection that had died.
+	tries = 8
+)
+
+// Options say where the buckets are.
+type Options struct {
+	// DSN is a connection string or URL of libpq's. It is secret.
+	DSN string
+	// Schema has the tables. Default: polar.
+	Schema string
+	// Buckets are those that there will be.
+	Buckets []string
+}
+
+// Engine is a database. It implements kv.Engine.
+type Engine struct {
+	config  *pgxpool.Config
+	path    string
+	schema  string // quoted
+	buckets []string
+
+	pool  atomic.Pointer[pgxpool.Pool]
+	mu    sync.Mutex // opening and closing
+	check func(kv.Tx) error
+	// failed is why the database could not be used at failedAt.
+	failed   error
+	failedAt time.Time
+	closed   bool
+	life     context.Context
+	end      context.CancelFunc
+}
+
+// New makes an engine, which will connect on first use. Close it.
+func New(o Options) (*Engine, error) {
+	config, err := pgxpool.ParseConfig(o.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("%w: it must be like postgres://user:password@host:5432/database", ErrDSN)
+	}
+	c := config.ConnConfig
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTime
+	}
+	// Nothing is left behind on a connection: a pooler may give the next transaction
+	// another one.
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "caddy-polar"
+	}
+	schema := o.Schema
+	if schema == "" {
+		schema = "polar"
+	}
+	e := &Engine{
+		config: config, schema: pgx.Identifier{schema}.Sanitize(), buckets: o.Buckets,
+		path: "postgres " + net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database + " schema " + schema,
+	}
+	e.life, e.end = context.WithCancel(context.Background())
+	return e, nil
+}
+
+// Path implements kv.Engine.
+func (e *Engine) Path() string { return e.path }
+
+// Reopened implements kv.Engine.
+func (e *Engine) Reopened(check func(kv.Tx) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.check = check
+}
+
+// Retry implements kv.Engine.
+func (e *Engine) Retry() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.failedAt = time.Time{}
+}
+
+// Reset implements kv.Engine. Connections that fail are let go one by one, so there is
+// nothing to do.
+func (e *Engine) Reset() error { return nil }
+
+// Close implements kv.Engine.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	e.end()
+	if pool := e.pool.Swap(nil); pool != nil {
+		pool.Close()
+	}
+	return nil
+}
+
+// open returns the connections, after the tables are what they have to be.
+func (e *Engine) open() (*pgxpool.Pool, error) {
+	if pool := e.pool.Load(); pool != nil {
+		return pool, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch pool := e.pool.Load(); {
+	case e.closed:
+		return nil, errClosed
+	case pool != nil:
+		return pool, nil
+	case e.failed != nil && time.Since(e.failedAt) < again:
+		return nil, e.failed
+	}
+	pool, err := e.openLocked()
+	if e.failed, e.failedAt = err, time.Now(); err != nil {
+		return nil, err
+	}
+	e.pool.Store(pool)
+	return pool, nil
+}
+
+func (e *Engine) openLocked() (*pgxpool.Pool, error) {
+	pool, err := pgxpool.NewWithConfig(e.life, e.config)
+	if err != nil {
+		return nil, explain(err)
+	}
+	ctx, cancel := context.WithTimeout(e.life, writeTime)
+	defer cancel()
+	if err := e.migrate(ctx, pool); err != nil {
+		pool.Close()
+		return nil, explain(err)
+	}
+	return pool, nil
+}
+
+// Transact implements kv.Engine.
+func (e *Engine) Transact(write bool, body func(kv.Tx) (commit bool, err error)) error {
+	pool, err := e.open()
+	if err != nil {
+		return err
+	}
+	limit := readTime
+	if write {
+		limit = writeTime
+	}
+	ctx, cancel := context.WithTimeout(e.life, limit)
+	defer cancel()
+	for try := 1; ; try++ {
+		err := e.transact(ctx, pool, write, body)
+		var of *kv.BodyError
+		switch {
+		case err == nil, errors.As(err, &of):
+			return err
+		case try == tries || !isConflict(err) && !pgconn.SafeToRetry(err):
+			return explain(err)
+		}
+	}
+}
+
+// transact runs a transaction once on the server, and its body as often as it takes.
+func (e *Engine) transact(ctx context.Context, pool *pgxpool.Pool, write bool, body func(kv.Tx) (commit bool, err error)) error {
+	k := newKnown()
+	first := newTx(k, 0)
+	_, _ = body(first) // only to learn what it asks for first
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	t := transaction{engine: e, conn: conn.Conn(), known: k}
+	defer t.end(ctx)
+	if err := t.begin(ctx, write); err != nil {
+		return err
+	}
+	for {
+		run := newTx(k, t.sequence)
+		commit, err := body(run)
+		switch {
+		case run.missing:
+			if err := t.fetch(ctx); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return &kv.BodyError{Err: err}
+		case !commit:
+			return nil
+		}
+		return t.commit(ctx, run)
+	}
+}
+
+// Count implements kv.Engine.
+func (e *Engine) Count() (map[string]int, error) {
+	pool, err := e.open()
+	if err != nil {
+		return nil, err
+	}
+	records := make(map[string]int, len(e.buckets))
+	for _, name := range e.buckets {
+		var n int
+		if err := pool.QueryRow(e.life, "SELECT count(*) FROM "+e.table(name)).Scan(&n); err != nil {
+			return nil, explain(err)
+		}
+		records[name] = n
+	}
+	return records, nil
+}
+
+// Size implements kv.Engine: of all tables with their indexes. Nobody knows what of it
+// is free.
+func (e *Engine) Size() (bytes int64, freePages int, err error) {
+	pool, err := e.open()
+	if err != nil {
+		return 0, 0, err
+	}
+	ctx, cancel := context.WithTimeout(e.life, readTime)
+	defer cancel()
+	for _, name := range e.buckets {
+		var n int64
+		if err := pool.QueryRow(ctx, "SELECT pg_total_relation_size($1)", e.table(name)).Scan(&n); err != nil {
+			return 0, 0, explain(err)
+		}
+		bytes += n
+	}
+	return bytes, 0, nil
+}
+
+// table is a bucket's, quoted.
+func (e *Engine) table(bucket string) string {
+	return e.schema + "." + pgx.Identifier{"store_" + bucket}.Sanitize()
+}
+
+// Shared implements kv.Engine.
+func (e *Engine) Shared() bool { return true }
+
+// Hints implements kv.Engine.
+func (e *Engine) Hints() <-chan struct{} { return nil }

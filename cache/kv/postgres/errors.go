@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Why a database cannot be used.
+var (
+	ErrDSN         = errors.New("the dsn cannot be read")
+	ErrNewer       = errors.New("the store's tables were made by a newer version")
+	ErrUnreachable = errors.New("the database cannot be reached")
+	ErrRefused     = errors.New("the database does not let the gateway in")
+	ErrRights      = errors.New("the database's user has not the rights that a store needs")
+	ErrReadOnly    = errors.New("the database is read-only")
+
+	errNoKey  = errors.New("a key is empty")
+	errClosed = errors.New("the store is closed")
+)
+
+// The states of SQL that are told apart.
+//
+// Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	undefinedTable  = "42P01"
+	undefinedSchema = "3F000"
+	noRights        = "42501"
+	readOnly        = "25006"
+	wrongPassword   = "28P01"
+	notLetIn        = "28000"
+	noDatabase      = "3D000"
+	notSerializable = "40001"
+	deadlock        = "40P01"
+	lockTimeout     = "55P03"
+)
+
+// isConflict says that a transaction was given up for another one.
+func isConflict(err error) bool {
+	failure, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (failure.Code == notSerializable || failure.Code == deadlock)
+}
+
+// explain puts an error of the database into a sentence that says what to do. None of
+// them has the connection string, nor the place, which the store says.
+func explain(err error) error {
+	var why error
+	advice := ""
+	failure, told := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case errors.Is(err, ErrNewer):
+		why, advice = err, "run the newer version"
+	case told && failure.Code == noRights:
+		why, advice = ErrRights, "let a user with more rights start the gateway once, or see the documentation for what to grant"
+	case told && failure.Code == readOnly:
+		why, advice = ErrReadOnly, "is it a replica? name the primary in the dsn"
+	case told && (failure.Code == wrongPassword || failure.Code == notLetIn):
+		why, advice = ErrRefused, "check user and password in the dsn, and the server's pg_hba.conf"
+	case told && failure.Code == noDatabase:
+		why, advice = ErrRefused, "there is no such database: create it, or check the dsn"
+	case told && failure.Code == lockTimeout:
+		why, advice = errors.New("another gateway has been writing for too long"), "it is given up soon"
+	case told:
+		why = fmt.Errorf("%s (SQLSTATE %s)", failure.Message, failure.Code)
+	case isUnreachable(err):
+		why, advice = ErrUnreachable, "is it running, and does the dsn name its host and port?"
+	default:
+		why = err
+	}
+	if advice == "" {
+		return why
+	}
+	return fmt.Errorf("%w: %s", why, advice)
+}
+
+func isUnreachable(err error) bool {
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	_, network := errors.AsType[net.Error](err)
+	return connecting || network || errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err)
+}

@@ -1,0 +1,287 @@
+package cache
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-polar/caddy-polar/cache/kv"
+	"github.com/caddy-polar/caddy-polar/entitlement"
+)
+
+// A store that several processes share. Each commit notes whom it concerns, under its
+// number; every process reads on from the number that it knows, and drops from memory
+// what is no longer so. One of the processes has the lease, and does what is to be done
+// once.
+
+const (
+	// followEvery is how often the news are asked for.
+	followEvery = 200 * time.Millisecond
+	// keepNews is of how many commits they are kept. Who was away for longer forgets
+	// all that it holds.
+	keepNews = 100_000
+	// trimNews is how many entries more than come go with a commit.
+	trimNews = 8
+
+	// leaseRenewed is how often the lease is renewed. It is over for its holder before
+	// anybody else takes it, who has to see it unchanged for leaseTaken.
+	leaseRenewed = 4 * time.Second
+	leaseHeld    = 14 * time.Second
+	leaseTaken   = 20 * time.Second
+)
+
+const (
+	keyNewsGone = "news_gone" // the last commit of which news are gone
+	keyLease    = "lease"     // holder, and a number that grows
+)
+
+// news is what a process knows of what all have written.
+type news struct {
+	id [16]byte // this process's, of this store
+
+	heard uint64 // the last commit that memory has heard of
+	known bool   // there was such a one
+
+	mu  sync.Mutex
+	own map[uint64]struct{} // commits of ours, which memory has by itself
+
+	// failing is since when the news cannot be read, 0 if they can.
+	failing atomic.Int64
+
+	// The lease, as it was seen last, and since when it is so.
+	lease   []byte
+	leaseAt time.Time
+	renewed time.Time    // when that was last tried
+	until   atomic.Int64 // until when it is ours, since start
+	start   time.Time
+}
+
+// wrote notes a commit of ours.
+func (n *news) wrote(seq uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.own == nil {
+		n.own = make(map[uint64]struct{})
+	}
+	n.own[seq] = struct{}{}
+}
+
+// others leaves out the commits of ours, and forgets all of them up to one.
+func (n *news) others(list []commitNews, upTo uint64) []commitNews {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list = slices.DeleteFunc(list, func(c commitNews) bool {
+		_, ours := n.own[c.seq]
+		return ours
+	})
+	maps.DeleteFunc(n.own, func(seq uint64, _ struct{}) bool { return seq <= upTo })
+	return list
+}
+
+// tellNews notes whom a commit concerns.
+func tellNews(tx kv.Tx, users map[string]struct{}) error {
+	b, seq := tx.Bucket(bucketNews), tx.Sequence()
+	var due []string
+	var gone uint64
+	for key := range b.Range("", "", len(users)+trimNews) {
+		if len(key) < 8 {
+			continue
+		}
+		if of := binary.BigEndian.Uint64(key); of+keepNews < seq {
+			due, gone = append(due, string(key)), of
+		}
+	}
+	for _, key := range due {
+		if err := b.Delete(key); err != nil {
+			return err
+		}
+	}
+	if gone > 0 {
+		if err := tx.Bucket(bucketMeta).Put(keyNewsGone, []byte(entryKey(gone))); err != nil {
+			return err
+		}
+	}
+	for user := range users {
+		if err := b.Put(entryKey(seq)+user, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startFollowing begins to follow the news, once.
+func (s *Store) startFollowing() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.following != nil:
+		return nil
+	}
+	_, _ = rand.Read(s.news.id[:]) // never fails (crypto/rand)
+	if err := s.hear(); err != nil {
+		return err
+	}
+	s.following = make(chan struct{})
+	go s.follow(s.following)
+	return nil
+}
+
+// follow hears the news until the store is about to stop.
+func (s *Store) follow(done chan<- struct{}) {
+	defer close(done)
+	ticker := time.NewTicker(followEvery)
+	defer ticker.Stop()
+	for {
+		s.lead(time.Now())
+		select {
+		case <-ticker.C:
+		case <-s.engine.Hints():
+		case <-s.leaving:
+			return
+		}
+		_ = s.hear() // it is observed
+	}
+}
+
+// hear reads what was written since the last time, and has memory follow. It is for one
+// goroutine.
+func (s *Store) hear() error {
+	n := &s.news
+	var upTo uint64
+	var missed bool
+	var commits []commitNews
+	began := time.Now()
+	err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
+		upTo, missed, commits = tx.Sequence(), !n.known, nil
+		if n.known && upTo == n.heard {
+			return false, nil
+		}
+		gone := tx.Bucket(bucketMeta).Get(keyNewsGone)
+		if len(gone) == 8 && binary.BigEndian.Uint64(gone) > n.heard || upTo < n.heard {
+			missed = true
+		}
+		if !missed {
+			commits = newsAfter(tx, n.heard)
+		}
+		return false, nil
+	})
+	if err != nil {
+		n.failing.CompareAndSwap(0, began.UnixNano())
+		s.observe(OpFollow, began, err)
+		return err
+	}
+	n.failing.Store(0)
+	if n.known && upTo == n.heard {
+		return nil
+	}
+	s.observe(OpFollow, began, nil)
+	if missed {
+		s.memory.forget(upTo)
+	}
+	for _, c := range n.others(commits, upTo) {
+		s.memory.replace(c.accounts, c.seq)
+		s.watchers.tell(c.accounts)
+	}
+	n.heard, n.known = upTo, true
+	return nil
+}
+
+// commitNews is whom a commit concerns.
+type commitNews struct {
+	seq      uint64
+	accounts map[string]*entitlement.Account // of which there are none: they are read when they come
+}
+
+// newsAfter reads the news of the commits after one, in order.
+func newsAfter(tx kv.Tx, seq uint64) (list []commitNews) {
+	for key := range tx.Bucket(bucketNews).Range(entryKey(seq+1), "", 0) {
+		if len(key) < 8 {
+			continue
+		}
+		of := binary.BigEndian.Uint64(key)
+		if len(list) == 0 || list[len(list)-1].seq != of {
+			list = append(list, commitNews{of, make(map[string]*entitlement.Account)})
+		}
+		list[len(list)-1].accounts[string(key[8:])] = nil
+	}
+	return list
+}
+
+// Behind is for how long this process could not hear what others have written. It goes
+// on with what it knows.
+func (s *Store) Behind() time.Duration {
+	since := s.news.failing.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(0, since))
+}
+
+// Shared says that other processes can use the store, too.
+func (s *Store) Shared() bool { return s.engine.Shared() }
+
+// Leads says whether this process is the one that does what is to be done once. In a
+// store that nobody shares it always is.
+func (s *Store) Leads() bool {
+	return !s.engine.Shared() || time.Since(s.news.start) < time.Duration(s.news.until.Load())
+}
+
+// lead renews the lease, or takes one that nobody has renewed for long. Clocks of
+// different machines are not compared: each goes by how long it has seen no change.
+func (s *Store) lead(now time.Time) {
+	n := &s.news
+	if n.renewed.IsZero() || now.Sub(n.renewed) >= leaseRenewed {
+		n.renewed = now
+		var held []byte
+		if err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
+			held = bytes.Clone(tx.Bucket(bucketMeta).Get(keyLease))
+			return false, nil
+		}); err != nil {
+			return
+		}
+		if !bytes.Equal(held, n.lease) {
+			n.lease, n.leaseAt = held, now
+		}
+		free := len(held) == 0 || bytes.HasPrefix(held, n.id[:])
+		if !free && now.Sub(n.leaseAt) < leaseTaken {
+			return
+		}
+		next := binary.BigEndian.AppendUint64(bytes.Clone(n.id[:]), uint64(now.UnixNano()))
+		if s.setLease(held, next) == nil {
+			n.lease, n.leaseAt = next, now
+			n.until.Store(int64(now.Add(leaseHeld).Sub(n.start)))
+		}
+	}
+}
+
+var errLease = errors.New("somebody else has taken the lease")
+
+// setLease changes the lease if it is as it was seen.
+func (s *Store) setLease(was, next []byte) error {
+	return s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
+		meta := tx.Bucket(bucketMeta)
+		if !bytes.Equal(meta.Get(keyLease), was) {
+			return false, errLease
+		}
+		if next == nil {
+			return true, meta.Delete(keyLease)
+		}
+		return true, meta.Put(keyLease, next)
+	})
+}
+
+// resign gives the lease back, if it is ours: nobody has to wait for it.
+func (s *Store) resign() {
+	if n := &s.news; s.Leads() && bytes.HasPrefix(n.lease, n.id[:]) {
+		n.until.Store(0)
+		_ = s.setLease(n.lease, nil)
+	}
+}
