@@ -881,7 +881,7 @@ func (g *Gateway) openStore(ctx caddy.Context) (*cache.Store, error) {
 		}
 		g.store = v.(StoreModule)
 	}
-	s, err := g.store.Open(filepath.Join(caddy.AppDataDir(), "polar", g.name+".db"))
+	s, err := g.store.Open(filepath.Join(caddy.AppDataDir(), "polar", g.name+".db"), storeUsed)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -19,8 +20,9 @@ func init() {
 // its mirror of Polar's objects.
 type StoreModule interface {
 	// Open returns the store. byDefault is the file to use when none is
-	// configured. Nothing is read or written before the store is used.
-	Open(byDefault string) (*cache.Store, error)
+	// configured. Nothing is read or written before the store is used, of which observe
+	// is told: see cache.Store.Observe.
+	Open(byDefault string, observe func(cache.Op, time.Duration, error)) (*cache.Store, error)
 	// Release lets go of what Open took, if it took anything.
 	Release() error
 }
@@ -53,7 +55,7 @@ func (BoltStore) CaddyModule() caddy.ModuleInfo {
 }
 
 // Open implements StoreModule.
-func (b *BoltStore) Open(byDefault string) (*cache.Store, error) {
+func (b *BoltStore) Open(byDefault string, observe func(cache.Op, time.Duration, error)) (*cache.Store, error) {
 	path, err := expand("path", orDefault(b.Path, byDefault))
 	if err != nil {
 		return nil, fmt.Errorf("bolt: %w", err)
@@ -64,7 +66,7 @@ func (b *BoltStore) Open(byDefault string) (*cache.Store, error) {
 	b.key = realPath(path)
 	v, _, err := stores.LoadOrNew(b.key, func() (caddy.Destructor, error) {
 		store := cache.New(b.key)
-		store.Observe(storeUsed)
+		store.Observe(observe)
 		return pooledStore{store}, nil
 	})
 	if err != nil {

@@ -22,11 +22,11 @@ func TestStorePool(t *testing.T) {
 	}
 	one := &BoltStore{Path: filepath.Join(real, "a.db")}
 	other := &BoltStore{Path: filepath.Join(link, ".", "a.db")}
-	first, err := one.Open("")
+	first, err := one.Open("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := other.Open("")
+	second, err := other.Open("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ var (
 	ErrNewerSchema = errors.New("the store was written by a newer version")
 	ErrOtherOwner  = errors.New("the store belongs to another gateway")
 	ErrReplaced    = errors.New("the store's file was moved away, replaced or cut while it was open")
-	ErrClosed      = errors.New("the store is closed")
+	ErrClosed      = kv.ErrClosed
 	ErrUser        = errors.New("a user must have 1 to 255 bytes and no control characters")
 )
 

@@ -2,7 +2,13 @@
 // keys in order. It knows nothing of what stands in them.
 package kv
 
-import "iter"
+import (
+	"errors"
+	"iter"
+)
+
+// ErrClosed says that an engine was closed.
+var ErrClosed = errors.New("the store is closed")
 
 // Engine keeps buckets: in a file, or in a server's database. It opens on first use, and
 // again after Reset. Its errors name its place and say what to do.

@@ -6,6 +6,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	_ "github.com/caddy-polar/caddy-polar"
+	_ "github.com/caddy-polar/caddy-polar/cache/postgres" // store postgres
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
 

@@ -134,7 +134,7 @@ func (e *Engine) open() (*pgxpool.Pool, error) {
 	defer e.mu.Unlock()
 	switch pool := e.pool.Load(); {
 	case e.closed:
-		return nil, errClosed
+		return nil, kv.ErrClosed
 	case pool != nil:
 		return pool, nil
 	case e.failed != nil && time.Since(e.failedAt) < again:

@@ -18,8 +18,7 @@ var (
 	ErrRights      = errors.New("the database's user has not the rights that a store needs")
 	ErrReadOnly    = errors.New("the database is read-only")
 
-	errNoKey  = errors.New("a key is empty")
-	errClosed = errors.New("the store is closed")
+	errNoKey = errors.New("a key is empty")
 )
 
 // The states of SQL that are told apart.
