@@ -24,6 +24,7 @@ var (
 	ErrOtherOwner  = errors.New("the store belongs to another gateway")
 	ErrReplaced    = errors.New("the store's file was moved away, replaced or cut while it was open")
 	ErrClosed      = kv.ErrClosed
+	ErrUnreachable = kv.ErrUnreachable
 	ErrUser        = errors.New("a user must have 1 to 255 bytes and no control characters")
 )
 

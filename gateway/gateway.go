@@ -237,20 +237,45 @@ func (g *Gateway) Close() {
 }
 
 // Start claims the store, so that a server that cannot use it fails loudly,
-// and begins to keep it in sync.
+// and begins to keep it in sync. For a database that does not answer it waits: visitors
+// are told that nothing can be told, and webhooks to come again.
 func (g *Gateway) Start() error {
-	if _, err := g.claim(); err != nil {
-		return err
-	}
-	g.store.SetMemory(g.memory) // the store outlives configurations
 	ctx, stop := context.WithCancel(g.life)
 	g.stop = stop
+	_, err := g.claim()
+	switch {
+	case errors.Is(err, cache.ErrUnreachable):
+		g.logger.Error("the store's database does not answer: nobody can be told from a stranger until it does", zap.Error(err))
+		g.working.Go(func() {
+			for ; err != nil; _, err = g.claim() {
+				if g.sleep(ctx, claimAgain) != nil {
+					return
+				}
+			}
+			g.logger.Info("the store's database answers")
+			if err := g.begin(ctx); err != nil {
+				g.logger.Error("what the store remembers of syncs cannot be read: reload the configuration", zap.Error(err))
+			}
+		})
+		return nil
+	case err != nil:
+		return err
+	}
+	return g.begin(ctx)
+}
+
+// claimAgain is how often it is tried to claim a store whose database does not answer.
+const claimAgain = 2 * time.Second
+
+// begin begins what is done in the background with a store that is claimed.
+func (g *Gateway) begin(ctx context.Context) error {
+	g.store.SetMemory(g.memory) // the store outlives configurations
 	g.working.Go(func() { g.forgetEmails(ctx) })
 	if g.onNews != nil {
 		g.working.Go(func() { g.tellNews(ctx) })
 	}
 	if g.sender != nil {
-		g.working.Go(func() { g.notify(ctx) })
+		g.working.Go(func() { g.leading(ctx, g.notify) })
 	}
 	if g.client == nil || g.syncing.Off {
 		return nil
@@ -258,7 +283,10 @@ func (g *Gateway) Start() error {
 	if err := g.recallSync(); err != nil {
 		return fmt.Errorf("gateway %s: %w", g.name, err)
 	}
-	g.working.Go(func() { g.keepInSync(ctx) })
+	g.working.Go(func() { g.leading(ctx, g.keepInSync) })
+	if g.store.Shared() {
+		g.working.Go(func() { g.hearSyncs(ctx) })
+	}
 	return nil
 }
 

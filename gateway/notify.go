@@ -93,6 +93,11 @@ func (g *Gateway) notify(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
+	if g.store.Shared() { // others have told, and changed what waits
+		n.mu.Lock()
+		n.outbox = nil
+		n.mu.Unlock()
+	}
 	var senders sync.WaitGroup
 	results := make(chan sent, sendAtOnce)
 	defer func() { // what becomes of tries that are under way is not known: they are made again
@@ -117,6 +122,9 @@ func (g *Gateway) notify(ctx context.Context) {
 			wait = noteAgain
 		} else if !more {
 			wait = n.untilNext(g.local())
+		}
+		if g.store.Shared() {
+			wait = min(wait, leadEvery) // others write, too
 		}
 		timer := time.NewTimer(wait)
 		select {

@@ -78,6 +78,7 @@ type syncer struct {
 
 	mu       sync.Mutex
 	glanced  time.Time  // when the last glance was, by this machine's clock
+	heard    time.Time  // when it was last written that webhooks are heard, by this machine's clock
 	overdue  int        // the page of periods that are over that it was at
 	hurried  time.Time  // when a wish was last granted, by this machine's clock
 	last     SyncReport // the last whole one; zero Began: none yet
@@ -141,7 +142,11 @@ var syncSteps = []syncStep{
 // schedule or when one is wanted, and between them a glance at what changes
 // most.
 func (g *Gateway) keepInSync(ctx context.Context) {
+	if g.store.Shared() { // others have synced
+		_ = g.recallSync()
+	}
 	for {
+		g.stillHears()
 		due := g.untilSync()
 		timer := time.NewTimer(min(due, glanceEvery))
 		select {
@@ -267,7 +272,7 @@ func (g *Gateway) recallSync() error {
 	last, deaf := m.SyncReport, g.Now().Sub(latest(m.Ended, m.Stopped))
 	g.sync.mu.Lock()
 	defer g.sync.mu.Unlock()
-	if kept, ok := g.store.Kept(noteSynced).(SyncReport); ok { // by the configuration before
+	if kept, ok := g.store.Kept(noteSynced).(SyncReport); ok && !g.store.Shared() { // by the configuration before
 		last, deaf = kept, 0
 	}
 	g.sync.ended = last.Ended
@@ -328,6 +333,15 @@ func (g *Gateway) SyncPeriod(objects int) time.Duration {
 
 // Sync reads everything that can matter from Polar and mends the store.
 func (g *Gateway) Sync(ctx context.Context) (SyncReport, error) {
+	report, err := g.syncNext(ctx)
+	if err == nil && g.store.Shared() {
+		g.rememberSync() // others go by it
+	}
+	return report, err
+}
+
+// syncNext syncs once no other sync of this gateway runs.
+func (g *Gateway) syncNext(ctx context.Context) (SyncReport, error) {
 	if _, err := g.ask(); err != nil {
 		return SyncReport{}, err
 	}

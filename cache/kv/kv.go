@@ -7,8 +7,12 @@ import (
 	"iter"
 )
 
-// ErrClosed says that an engine was closed.
-var ErrClosed = errors.New("the store is closed")
+var (
+	// ErrClosed says that an engine was closed.
+	ErrClosed = errors.New("the store is closed")
+	// ErrUnreachable says that an engine's server does not answer, which can end.
+	ErrUnreachable = errors.New("the database cannot be reached")
+)
 
 // Engine keeps buckets: in a file, or in a server's database. It opens on first use, and
 // again after Reset. Its errors name its place and say what to do.

@@ -24,8 +24,8 @@ import (
 const (
 	// readTime and writeTime are how long a transaction may take. Polar waits ten seconds
 	// for the answer to a webhook.
-	readTime  = 3 * time.Second
-	writeTime = 7 * time.Second
+	readTime  = 2 * time.Second
+	writeTime = 6 * time.Second
 	// connectTime is how long the server may take to answer a new connection.
 	connectTime = 2 * time.Second
 	// again is how long a database that cannot be used is left alone.
@@ -52,15 +52,13 @@ type Engine struct {
 	schema  string // quoted
 	buckets []string
 
-	pool  atomic.Pointer[pgxpool.Pool]
-	mu    sync.Mutex // opening and closing
-	check func(kv.Tx) error
-	// failed is why the database could not be used at failedAt.
-	failed   error
-	failedAt time.Time
-	closed   bool
-	life     context.Context
-	end      context.CancelFunc
+	pool   atomic.Pointer[pgxpool.Pool]
+	mu     sync.Mutex // opening and closing
+	check  func(kv.Tx) error
+	closed bool
+	health health
+	life   context.Context
+	end    context.CancelFunc
 }
 
 // New makes an engine, which will connect on first use. Close it.
@@ -104,9 +102,7 @@ func (e *Engine) Reopened(check func(kv.Tx) error) {
 
 // Retry implements kv.Engine.
 func (e *Engine) Retry() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.failedAt = time.Time{}
+	e.health.retry()
 }
 
 // Reset implements kv.Engine. Connections that fail are let go one by one, so there is
@@ -137,15 +133,12 @@ func (e *Engine) open() (*pgxpool.Pool, error) {
 		return nil, kv.ErrClosed
 	case pool != nil:
 		return pool, nil
-	case e.failed != nil && time.Since(e.failedAt) < again:
-		return nil, e.failed
 	}
 	pool, err := e.openLocked()
-	if e.failed, e.failedAt = err, time.Now(); err != nil {
-		return nil, err
+	if err == nil {
+		e.pool.Store(pool)
 	}
-	e.pool.Store(pool)
-	return pool, nil
+	return pool, err
 }
 
 func (e *Engine) openLocked() (*pgxpool.Pool, error) {
@@ -164,6 +157,14 @@ func (e *Engine) openLocked() (*pgxpool.Pool, error) {
 
 // Transact implements kv.Engine.
 func (e *Engine) Transact(write bool, body func(kv.Tx) (commit bool, err error)) error {
+	if e.life.Err() != nil {
+		return kv.ErrClosed
+	}
+	return e.health.use(func() error { return e.try(write, body) })
+}
+
+// try is Transact, whatever came of others.
+func (e *Engine) try(write bool, body func(kv.Tx) (commit bool, err error)) error {
 	pool, err := e.open()
 	if err != nil {
 		return err

@@ -7,17 +7,20 @@ import (
 	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
 
 // Why a database cannot be used.
 var (
 	ErrDSN         = errors.New("the dsn cannot be read")
 	ErrNewer       = errors.New("the store's tables were made by a newer version")
-	ErrUnreachable = errors.New("the database cannot be reached")
+	ErrUnreachable = kv.ErrUnreachable
 	ErrRefused     = errors.New("the database does not let the gateway in")
 	ErrRights      = errors.New("the database's user has not the rights that a store needs")
 	ErrReadOnly    = errors.New("the database is read-only")
 
+	errBusy  = errors.New("another gateway has been writing for too long")
 	errNoKey = errors.New("a key is empty")
 )
 
@@ -61,7 +64,7 @@ func explain(err error) error {
 	case told && failure.Code == noDatabase:
 		why, advice = ErrRefused, "there is no such database: create it, or check the dsn"
 	case told && failure.Code == lockTimeout:
-		why, advice = errors.New("another gateway has been writing for too long"), "it is given up soon"
+		why, advice = errBusy, "it is given up soon"
 	case told:
 		why = fmt.Errorf("%s (SQLSTATE %s)", failure.Message, failure.Code)
 	case isUnreachable(err):
