@@ -38,7 +38,7 @@ var objectBuckets = [][]byte{
 
 // Buckets are the names of all buckets, for an engine that has to know them.
 func Buckets() []string {
-	names := []string{string(bucketMeta), string(bucketKeys), string(bucketNews)}
+	names := []string{string(bucketMeta), string(bucketKeys), string(bucketNews), string(bucketStages)}
 	for _, name := range objectBuckets {
 		names = append(names, string(name))
 	}

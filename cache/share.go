@@ -164,11 +164,7 @@ func (s *Store) hear() error {
 		if n.known && upTo == n.heard {
 			return false, nil
 		}
-		gone := tx.Bucket(bucketMeta).Get(keyNewsGone)
-		if len(gone) == 8 && binary.BigEndian.Uint64(gone) > n.heard || upTo < n.heard {
-			missed = true
-		}
-		if !missed {
+		if missed = missed || newsMissed(tx, n.heard); !missed {
 			commits = newsAfter(tx, n.heard)
 		}
 		return false, nil
@@ -192,6 +188,13 @@ func (s *Store) hear() error {
 	}
 	n.heard, n.known = upTo, true
 	return nil
+}
+
+// newsMissed says that news of what was after a commit are gone, or that the commit itself
+// is: an older state of the database came back.
+func newsMissed(tx kv.Tx, seq uint64) bool {
+	gone := tx.Bucket(bucketMeta).Get(keyNewsGone)
+	return len(gone) == 8 && binary.BigEndian.Uint64(gone) > seq || tx.Sequence() < seq
 }
 
 // commitNews is whom a commit concerns.

@@ -164,6 +164,20 @@ func (s *Store) EachAccount(ctx context.Context, after string, visit func(*entit
 	}
 }
 
+// ReadAccounts reads all that concerns some users anew, and takes nobody's room in memory.
+func (s *Store) ReadAccounts(users []string) (accounts []*entitlement.Account, err error) {
+	err = s.read(func(tx kv.Tx) error {
+		accounts = make([]*entitlement.Account, len(users))
+		for i, user := range users {
+			if accounts[i], err = gather(tx, user); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return accounts, err
+}
+
 // readUsers reads the next users after another, in order. None are left if there are none.
 func readUsers(tx kv.Tx, after string) ([]string, error) {
 	indexed, most, err := holders(tx.Bucket(bucketByUser), after)

@@ -95,11 +95,12 @@ type Gateway struct {
 	memory int               // accounts to be held in it
 	audit  time.Duration
 	// sender posts what the notifier has to the app, nil if nobody is told.
-	sender     Sender
-	notifier   *notifier
-	onNotified func(arrived bool)
-	keyring    *keyring // of assertions
-	plans      []entitlement.Plan
+	sender        Sender
+	notifier      *notifier
+	onNotified    func(arrived bool)
+	warnedProject atomic.Bool // that stages cannot be written
+	keyring       *keyring    // of assertions
+	plans         []entitlement.Plan
 	// plansDigest stands for the plans.
 	plansDigest [8]byte
 	rules       atomic.Pointer[entitlement.Rules] // replaced when a sync confirms
@@ -276,6 +277,9 @@ func (g *Gateway) begin(ctx context.Context) error {
 	}
 	if g.sender != nil {
 		g.working.Go(func() { g.leading(ctx, g.notify) })
+	}
+	if g.store.Shared() {
+		g.working.Go(func() { g.leading(ctx, g.project) })
 	}
 	if g.client == nil || g.syncing.Off {
 		return nil

@@ -79,7 +79,7 @@ func (s *Store) Open(_ string, observe func(cache.Op, time.Duration, error)) (*c
 	}
 	key := dsn + "\n" + s.Schema
 	v, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
-		engine, err := postgres.New(postgres.Options{DSN: dsn, Schema: s.Schema, Buckets: cache.Buckets()})
+		engine, err := postgres.New(postgres.Options{DSN: dsn, Schema: s.Schema, Buckets: cache.Buckets(), Columns: columns, Views: views})
 		if err != nil {
 			return nil, err
 		}

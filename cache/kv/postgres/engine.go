@@ -43,14 +43,36 @@ type Options struct {
 	Schema string
 	// Buckets are those that there will be.
 	Buckets []string
+	// Columns are what tables have beside keys and values, for people to look at.
+	Columns map[string]Columns
+	// Views are what people look at: name → query, in which {bucket} is a table.
+	Views map[string]string
+}
+
+// Columns are those of one table.
+type Columns struct {
+	List []Column
+	// Of are their values, nil where there is none: a string, time.Time, bool or int64,
+	// as the types say.
+	Of func(key string, value []byte) []any
+}
+
+// Column is one of them.
+type Column struct {
+	Name    string
+	Type    string // text, timestamptz, boolean or bigint
+	Indexed bool
 }
 
 // Engine is a database. It implements kv.Engine.
 type Engine struct {
 	config  *pgxpool.Config
 	path    string
-	schema  string // quoted
+	name    string // of the schema
+	schema  string // the same, quoted
 	buckets []string
+	columns map[string]Columns
+	views   map[string]string
 
 	pool   atomic.Pointer[pgxpool.Pool]
 	mu     sync.Mutex // opening and closing
@@ -83,7 +105,7 @@ func New(o Options) (*Engine, error) {
 		schema = "polar"
 	}
 	e := &Engine{
-		config: config, schema: pgx.Identifier{schema}.Sanitize(), buckets: o.Buckets,
+		config: config, name: schema, schema: pgx.Identifier{schema}.Sanitize(), buckets: o.Buckets, columns: o.Columns, views: o.Views,
 		path: "postgres " + net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database + " schema " + schema,
 	}
 	e.life, e.end = context.WithCancel(context.Background())

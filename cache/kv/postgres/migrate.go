@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -27,8 +26,22 @@ func (e *Engine) migrate(ctx context.Context, pool *pgxpool.Pool) error {
 		return nil
 	}
 	return pgx.BeginFunc(ctx, pool, func(t pgx.Tx) error {
-		if _, err := t.Exec(ctx, strings.Join(e.steps(), ";\n")); err != nil {
+		// Two that begin at once would both find nothing.
+		if _, err := t.Exec(ctx, "SELECT pg_advisory_xact_lock(7308332152)"); err != nil {
 			return err
+		}
+		var there bool // who may not make schemas can be given one
+		if err := t.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", e.name).Scan(&there); err != nil {
+			return err
+		}
+		steps := e.steps()
+		if !there {
+			steps = append([]string{"CREATE SCHEMA " + e.schema}, steps...)
+		}
+		for _, step := range steps {
+			if _, err := t.Exec(ctx, step); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -46,15 +59,13 @@ func (e *Engine) version(ctx context.Context, pool *pgxpool.Pool) (version, olde
 // steps are the statements that make the tables, each of which may have been done.
 func (e *Engine) steps() []string {
 	list := []string{
-		// Two that begin at once would both find nothing.
-		"SELECT pg_advisory_xact_lock(7308332152)",
-		"CREATE SCHEMA IF NOT EXISTS " + e.schema,
 		"CREATE TABLE IF NOT EXISTS " + e.table("head") +
 			" (one boolean PRIMARY KEY DEFAULT true CHECK (one), version integer NOT NULL, oldest integer NOT NULL, sequence bigint NOT NULL)",
 	}
 	for _, name := range append([]string{numbers}, e.buckets...) {
 		list = append(list, "CREATE TABLE IF NOT EXISTS "+e.table(name)+" (key bytea PRIMARY KEY, value bytea NOT NULL)")
 	}
+	list = append(list, e.columnSteps()...)
 	return append(list, fmt.Sprintf("INSERT INTO %s (version, oldest, sequence) VALUES (%d, %[2]d, 0) ON CONFLICT (one) DO UPDATE SET version = greatest(head.version, excluded.version)",
 		e.table("head")+" AS head", layout))
 }

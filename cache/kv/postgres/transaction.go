@@ -161,8 +161,8 @@ func (t *transaction) commit(ctx context.Context, run *tx) error {
 			batch.Queue("DELETE FROM "+table+" WHERE key = ANY($1::bytea[])", gone)
 		}
 		if len(keys) > 0 {
-			batch.Queue("INSERT INTO "+table+" (key, value) SELECT * FROM unnest($1::bytea[], $2::bytea[])"+
-				" ON CONFLICT (key) DO UPDATE SET value = excluded.value", keys, values)
+			statement, columns := t.engine.columns[name].insert(table, keys, values)
+			batch.Queue(statement, append([]any{keys, values}, columns...)...)
 		}
 	}
 	batch.Queue("COMMIT")
