@@ -51,15 +51,35 @@ func makeHeaderNames(prefix string, words ...string) headerNames {
 }
 
 // foldByte writes a byte of a header's name as those servers read it that take
-// _ and . for -, and letters of either case for the same.
+// letters of either case for the same, and whatever is no letter or digit for -. PHP
+// does so with _ and ., lighttpd with all that a name can hold, for whoever it calls by
+// CGI or FastCGI.
 func foldByte(c byte) byte {
 	switch {
-	case c == '_' || c == '.':
-		return '-'
+	case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+		return c
 	case 'A' <= c && c <= 'Z':
 		return c + 'a' - 'A'
 	}
-	return c
+	return '-'
+}
+
+// plainName is a header's name as such servers read it, if it could be one of those
+// that override something: they begin with X.
+func plainName(name string) string {
+	if name == "" || name[0] != 'X' {
+		return name
+	}
+	for i := range len(name) {
+		if c := name[i]; c != '-' && foldByte(c) == '-' {
+			folded := []byte(name)
+			for i, c := range folded {
+				folded[i] = foldByte(c)
+			}
+			return http.CanonicalHeaderKey(string(folded))
+		}
+	}
+	return name
 }
 
 // ours says whether a client's header falls into our namespace, in whatever

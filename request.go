@@ -108,7 +108,7 @@ func stateOf(r *http.Request) *requestState {
 // a gateway's namespace, and what makes others read another request than we do.
 func (s *requestState) sift(h http.Header, n *headerNames) {
 	for name, values := range h {
-		switch name {
+		switch plainName(name) {
 		case originalURL1, originalURL2:
 			s.takeOverrides(values)
 			delete(h, name)

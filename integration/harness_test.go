@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -485,12 +486,15 @@ type seen struct {
 	Body            string
 }
 
+// notPlain is what some server or other takes for a dash in a header's name.
+var notPlain = regexp.MustCompile(`[^a-z0-9]`)
+
 // ours are the headers in our namespace, in whatever spelling, without prefix.
 func (v *seen) ours() map[string]string {
 	found := make(map[string]string)
 	for _, h := range []http.Header{v.Header, v.Trailer} {
 		for name, values := range h {
-			folded := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
+			folded := notPlain.ReplaceAllString(strings.ToLower(name), "-")
 			if rest, ok := strings.CutPrefix(folded, "x-polar-"); ok {
 				found[rest] += strings.Join(values, "|")
 			}

@@ -14,6 +14,7 @@ var forgeries = []string{
 	"X-Polar-Plan: pro", "X-Polar-Plans: pro,basic", "X-Polar-Status: active", "X-Polar-Reason: active",
 	"X-Polar-Until: 2999-01-01T00:00:00Z", "X-Polar-Grace-Until: 2999-01-01T00:00:00Z",
 	"X-Polar-Customer: forged", "X-Polar-Assertion: forged", "X-Polar-Anything: forged",
+	"X!Polar~User: root", "x+polar|plan: pro", "X-Polar^Plans: pro", "X`Polar'Status: active", "X#Polar&Customer: forged", "X%Polar$Reason: active", "X*Polar*User: root",
 	"X_Polar_Plan: pro", "X_POLAR_PLANS: pro", "x.polar.customer: forged", "X_Polar.Assertion: forged",
 }
 
@@ -162,7 +163,7 @@ func TestOverrideHeaders(t *testing.T) {
 	t.Parallel()
 	s := startPaywall(t)
 	u := s.subscribe(t, "app", productPro)
-	for _, name := range []string{"X-Original-URL", "X-Rewrite-URL"} {
+	for _, name := range []string{"X-Original-URL", "X-Rewrite-URL", "X~Original~URL", "x+rewrite!url"} {
 		for _, value := range []string{
 			"/pro/x", "/PRO/x", "/%70ro/x", "//pro/x", "/free/../pro/x", "http://elsewhere.example/pro/x", "/pro/x?a=b", "pro/x", "http:pro/x",
 		} {
@@ -181,8 +182,11 @@ func TestOverrideHeaders(t *testing.T) {
 	}
 	for _, path := range []string{"/free", "/pro/x"} {
 		v := s.get(t, "app", path, as(u.user), header("X-Original-URL", "/also/free"), header("X-Rewrite-URL", "/also/free"),
-			header("X-HTTP-Method-Override", "DELETE"), header("X-HTTP-Method", "DELETE"), header("X-Method-Override", "DELETE")).seen(t)
-		for _, name := range []string{"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override"} {
+			header("X-HTTP-Method-Override", "DELETE"), header("X-HTTP-Method", "DELETE"), header("X-Method-Override", "DELETE"),
+			header("X~Original|URL", "/also/free"), header("X~HTTP~Method~Override", "DELETE")).seen(t)
+		for _, name := range []string{
+			"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X~original|url", "X~http~method~override",
+		} {
 			if v.Header[name] != nil {
 				t.Errorf("%s: %s has reached the upstream", path, name)
 			}
