@@ -34,6 +34,7 @@ const (
 	codeNotNavigation = "not_a_navigation"
 	codeBadReturn     = "bad_return_to"
 	codeTooMany       = "too_many_requests"
+	codeTooEarly      = "too_early"
 	codeNotManager    = "not_manager"
 
 	codeUnknownProduct      = "unknown_product"

@@ -92,6 +92,9 @@ func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request, v *visit, p
 
 // checkRoute says what keeps a request from a route that is for users, or nil.
 func (g *Gateway) checkRoute(h http.Header, r *http.Request, v *visit, rt *route) *problem {
+	if allows(rt.control, r.Method) && isEarly(r) {
+		return newProblem(http.StatusTooEarly, codeTooEarly)
+	}
 	if p := g.checkUser(h, r, v); p != nil {
 		return p
 	}
@@ -105,6 +108,11 @@ func (g *Gateway) checkRoute(h http.Header, r *http.Request, v *visit, rt *route
 	}
 	return nil
 }
+
+// isEarly says whether a request came in the first packets of a resumed connection
+// (0-RTT). Whoever has heard them can send them again, and not come to anything later:
+// such a request may have been made by somebody else (RFC 8470).
+func isEarly(r *http.Request) bool { return r.TLS != nil && !r.TLS.HandshakeComplete }
 
 // turnBack answers who may not use a route: a browser without a valid token is sent
 // to sign in, and comes back to the route.
