@@ -41,6 +41,7 @@ type Handler struct {
 	// status 200 or 503, and nothing else. Default: neither is there.
 	Health bool `json:"health,omitempty"`
 
+	app     *App
 	gateway *Gateway
 	path    string
 }
@@ -62,7 +63,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := checkPath(h.Path); err != nil {
 		return err
 	}
-	h.path = orDefault(h.Path, defaultPath)
+	h.app, h.path = app, orDefault(h.Path, defaultPath)
 	if h.gateway, err = app.gateway(h.Gateway); err != nil {
 		return err
 	}
@@ -113,6 +114,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) (answered bool, 
 			return true, nil
 		}
 		return true, h.gateway.serveRoute(w, r, v, route)
+	}
+	if h.app.matched {
+		caddyhttp.SetVar(r.Context(), answerVar, answerHeader(w.Header()))
 	}
 	v.introduce(r)
 	return false, nil

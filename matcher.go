@@ -63,6 +63,11 @@ func (m *MatchPolar) Provision(ctx caddy.Context) error {
 	if len(m.Plans) == 0 {
 		return errors.New("polar: a matcher takes one or more plans, or any")
 	}
+	app, err := loadApp(ctx)
+	if err != nil {
+		return fmt.Errorf("matcher: %w", err)
+	}
+	app.matched = true
 	for _, word := range m.Plans {
 		name, plan, named := strings.Cut(word, ":")
 		if !named {
@@ -93,9 +98,31 @@ func (m *MatchPolar) MatchWithError(r *http.Request) (bool, error) {
 	return false, nil
 }
 
+// answerVar is the request variable under which `polar` keeps the answer's header for
+// matchers, which do not see the answer.
+const answerVar = "polar_answer"
+
+type answerHeader http.Header
+
+// String keeps the header out of {http.vars.polar_answer}.
+func (answerHeader) String() string { return "" }
+
+// tellCaches says that the answer depends on who asks, and is theirs alone if they have
+// what the matcher asks for.
+func tellCaches(r *http.Request, gw *Gateway, has bool) {
+	h, ok := caddyhttp.GetVar(r.Context(), answerVar).(answerHeader)
+	if !ok {
+		return
+	}
+	addVary(http.Header(h), gw.vary)
+	if has {
+		h["Cache-Control"] = []string{private(h["Cache-Control"])}
+	}
+}
+
 // matches says whether the user has what the gate requires, without telling
 // the upstream of it.
-func (g *Gate) matches(r *http.Request) (bool, error) {
+func (g *Gate) matches(r *http.Request) (has bool, err error) {
 	s := stateOf(r)
 	before := s.last
 	gw, v, err := g.visit(s, r)
@@ -109,6 +136,7 @@ func (g *Gate) matches(r *http.Request) (bool, error) {
 	if !ok {
 		return false, errNoGateway
 	}
+	defer func() { tellCaches(r, gw, has) }()
 	switch err := v.identify(r); {
 	case errors.Is(err, identity.ErrUnavailable):
 		return false, caddyhttp.Error(http.StatusServiceUnavailable, fmt.Errorf("matcher polar: %w", err))

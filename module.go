@@ -28,6 +28,8 @@ const appName = "polar"
 type App struct {
 	// Gateways by name. The name of the only one is usually "default".
 	Gateways map[string]*Gateway `json:"gateways,omitempty"`
+
+	matched bool // some matcher of the configuration asks what users have
 }
 
 // CaddyModule returns the Caddy module information.
