@@ -50,7 +50,7 @@ func TestSecurityDocumentNamesTests(t *testing.T) {
 				t.Errorf("%s has no %s", file, name)
 			}
 		}
-		if named == before && strings.TrimSpace(cells[2]) != "none: read" {
+		if named == before && !strings.HasPrefix(strings.TrimSpace(cells[2]), "none: ") {
 			t.Errorf("no test is named: %s", line)
 		}
 	}
