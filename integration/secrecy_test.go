@@ -29,6 +29,7 @@ func TestSecrecy(t *testing.T) {
 	s.env["POLAR_WEBHOOK_SECRET"] = "polar_whs_" + canary + "webhooksecret_of_fortythree_chars"
 	s.env["NOTIFY_URL"] = "http://" + freeAddress(t) + "/hook?key=" + canary + "notify"
 	s.env["NOTIFY_SECRET"] = "whsec_" + base64.StdEncoding.EncodeToString([]byte(canary+"-notify-secret-of-more-than-24-bytes"))
+	s.env["DATABASE_URL"] = "postgres://ada:" + canary + "-password@" + freeAddress(t) + "/polar"
 	s.env["JWT_SECRET"] = canary + "-jwt-secret-of-more-than-thirty-two-bytes"
 	s.key = []byte(s.env["POLAR_WEBHOOK_SECRET"])
 	key, err := os.ReadFile(s.newKeyFile(t, "assertion.pem"))
@@ -41,7 +42,7 @@ func TestSecrecy(t *testing.T) {
 	}
 	down := freeAddress(t) // nobody answers for Polar
 	polar := strings.NewReplacer(
-		"polar {", "polar operated {\n\t\tassertion {\n\t\t\taudience app\n\t\t\tkey {env.ASSERTION_KEY}\n\t\t}\n\t}\n\tpolar {\n\t\tassertion {\n\t\t\taudience app\n\t\t\tkey auto\n\t\t}\n\t\tnotify {env.NOTIFY_URL} {env.NOTIFY_SECRET}\n\t\taccess_token {env.POLAR_ACCESS_TOKEN}\n\t\tserver http://"+down,
+		"polar {", "polar elsewhere {\n\t\tstore postgres {\n\t\t\tdsn {env.DATABASE_URL}\n\t\t}\n\t}\n\tpolar operated {\n\t\tassertion {\n\t\t\taudience app\n\t\t\tkey {env.ASSERTION_KEY}\n\t\t}\n\t}\n\tpolar {\n\t\tassertion {\n\t\t\taudience app\n\t\t\tkey auto\n\t\t}\n\t\tnotify {env.NOTIFY_URL} {env.NOTIFY_SECRET}\n\t\taccess_token {env.POLAR_ACCESS_TOKEN}\n\t\tserver http://"+down,
 		"jwt secret {env.JWT_SECRET}", "jwt {\n\t\t\tsecret {env.JWT_SECRET}\n\t\t\tfrom header Authorization\n\t\t\tfrom cookie session\n\t\t}",
 	).Replace(usual)
 	config := s.caddyfile(polar, s.site(t, "app", `
@@ -112,6 +113,9 @@ func TestSecrecy(t *testing.T) {
 		{"explain", u.user, "--json"},
 		{"notify", "resend"},
 		{"doctor"},
+		{"status", "--gateway", "elsewhere"},
+		{"doctor", "--gateway", "elsewhere"},
+		{"users", "--gateway", "elsewhere"},
 		{"sync"},
 		{"revenue"}, // the last wait for Polar
 	} {
