@@ -71,7 +71,14 @@ type storeView struct {
 	Objects   map[string]int `json:"objects"`
 	CountedAt moment         `json:"countedAt"`
 	Accounts  int            `json:"accountsInMemory"`
+	Shared    *sharedView    `json:"shared"` // null: by nobody
 	Error     string         `json:"error,omitempty"`
+}
+
+// sharedView is how a gateway is doing that shares its store with others.
+type sharedView struct {
+	Leads  bool    `json:"leads"`  // it syncs, and tells the app
+	Behind float64 `json:"behind"` // for how many seconds it could not hear what the others write
 }
 
 type syncView struct {
@@ -144,12 +151,19 @@ func viewNotify(s *gateway.NotifyStatus) *notifyView {
 	return &notifyView{s.To, s.Waiting, s.Unread, s.GivenUp, at(s.Oldest), s.Error}
 }
 
+func viewShared(s *gateway.Status) *sharedView {
+	if !s.Shared {
+		return nil
+	}
+	return &sharedView{s.Leads, s.Behind.Seconds()}
+}
+
 func viewStatus(s gateway.Status, now time.Time) statusView {
 	v := statusView{
 		Gateway: s.Name, Server: s.Server, Now: at(now), Plans: []planView{}, Accounts: map[string]int{},
 		Store: storeView{
 			Path: s.StorePath, Bytes: s.Store.FileSize, Objects: s.Store.Objects,
-			CountedAt: at(s.Store.CountedAt), Accounts: s.Store.Accounts, Error: sentenceOf(s.StoreError),
+			CountedAt: at(s.Store.CountedAt), Accounts: s.Store.Accounts, Shared: viewShared(&s), Error: sentenceOf(s.StoreError),
 		},
 		Sync: syncView{
 			Off: s.Sync.Off, Every: s.Sync.Every.Seconds(), NextDue: at(s.Sync.NextDue),

@@ -42,6 +42,9 @@ func (s *statusView) table(w io.Writer) {
 		}
 	}
 	row(w, "store", fmt.Sprintf("%s, %d bytes, %d accounts in memory", s.Store.Path, s.Store.Bytes, s.Store.Accounts))
+	if shared := s.Store.Shared; shared != nil {
+		row(w, "  shared", shared.text())
+	}
 	for _, kind := range sortedKeys(s.Store.Objects) {
 		row(w, "  "+kind, s.Store.Objects[kind])
 	}
@@ -146,4 +149,15 @@ func (r *reportView) table(w io.Writer) {
 		row(w, "  unreadable", r.Unreadable)
 	}
 	row(w, "  mended", fmt.Sprintf("missing %d, wrong %d, extra %d", r.Missing, r.Wrong, r.Extra))
+}
+
+func (s *sharedView) text() string {
+	told := "another gateway syncs and tells the app"
+	if s.Leads {
+		told = "this gateway syncs and tells the app"
+	}
+	if s.Behind > 0 {
+		told += fmt.Sprintf("; for %.0f s it could not hear what the others write, and goes by what it knows", s.Behind)
+	}
+	return told
 }

@@ -189,23 +189,27 @@ type storeFacts struct {
 	stats cache.Stats
 	disk  cache.Disk
 	late  bool // the disk did not answer in time
+	// shared says that the store is in a database, whose disk is not ours to look at.
+	shared bool
 }
 
 // lookAtStore does not wait longer for a disk than for Polar.
 func (g *Gateway) lookAtStore(ctx context.Context) storeFacts {
 	done := make(chan storeFacts, 1)
 	go func() {
-		s := storeFacts{path: g.store.Path()}
+		s := storeFacts{path: g.store.Path(), shared: g.store.Shared()}
 		if _, s.err = g.claim(); s.err == nil {
 			s.stats, s.err = g.store.Stats()
 		}
-		s.disk = g.disk()
+		if !s.shared {
+			s.disk = g.disk()
+		}
 		done <- s
 	}()
 	select {
 	case s := <-done:
 		return s
 	case <-ctx.Done():
-		return storeFacts{path: g.store.Path(), late: true}
+		return storeFacts{path: g.store.Path(), late: true, shared: g.store.Shared()}
 	}
 }

@@ -86,7 +86,12 @@ const (
 )
 
 func (s *storeFacts) findings() []Finding {
-	if s.late {
+	switch {
+	case s.shared && s.late:
+		return []Finding{found(aboutStore, SeverityError, "the store's database does not answer", "check the database, and the network to it").with("path", s.path)}
+	case s.shared:
+		return []Finding{s.use(), s.size()}
+	case s.late:
 		all := []Finding{found(aboutStore, SeverityError, "the disk under the store does not answer", "check the disk, or the network that it is on").with("path", s.path)}
 		for _, id := range []string{aboutStoreSize, aboutDiskWrite, aboutDiskSpace} {
 			all = append(all, found(id, SeverityUnknown, "not checked: the disk does not answer", "see the finding store"))

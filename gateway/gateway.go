@@ -280,6 +280,7 @@ func (g *Gateway) begin(ctx context.Context) error {
 	}
 	if g.store.Shared() {
 		g.working.Go(func() { g.leading(ctx, g.project) })
+		g.working.Go(func() { g.hearOthers(ctx) })
 	}
 	if g.client == nil || g.syncing.Off {
 		return nil
@@ -288,9 +289,6 @@ func (g *Gateway) begin(ctx context.Context) error {
 		return fmt.Errorf("gateway %s: %w", g.name, err)
 	}
 	g.working.Go(func() { g.leading(ctx, g.keepInSync) })
-	if g.store.Shared() {
-		g.working.Go(func() { g.hearSyncs(ctx) })
-	}
 	return nil
 }
 

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // Several gateways can share a store. What is to be done once, syncing and telling the
@@ -47,10 +49,21 @@ func (g *Gateway) leading(ctx context.Context, work func(context.Context)) {
 	}
 }
 
-// hearSyncs has a gateway that does not sync go by the syncs of the one that does.
-func (g *Gateway) hearSyncs(ctx context.Context) {
+// hearOthers has a gateway that does not sync go by the syncs of the one that does, and
+// says so if the others cannot be heard.
+func (g *Gateway) hearOthers(ctx context.Context) {
+	deaf := false
 	for g.sleep(ctx, hearEvery) == nil {
-		if !g.store.Leads() {
+		switch behind := g.store.Behind(); {
+		case behind > hearEvery && !deaf:
+			g.logger.Error("the store's database cannot be read: who is known goes on being decided for, and nobody else can be",
+				zap.Duration("for", behind))
+			deaf = true
+		case behind == 0 && deaf:
+			g.logger.Info("the store's database can be read again: what was missed is known now")
+			deaf = false
+		}
+		if g.Syncs() && !g.store.Leads() {
 			_ = g.recallSync() // who cannot read the store learns nothing of it either way
 		}
 	}

@@ -82,6 +82,10 @@ type Status struct {
 
 	StorePath string
 	Store     cache.Stats
+	// Shared says that other gateways can use the store, Leads that this one does what is
+	// to be done once, and Behind for how long it could not hear what the others write.
+	Shared, Leads bool
+	Behind        time.Duration
 	// StoreError is why the store cannot be used.
 	StoreError error
 
@@ -149,6 +153,7 @@ func (g *Gateway) Status() Status {
 	if _, s.StoreError = g.claim(); s.StoreError == nil {
 		s.Store, s.StoreError = g.store.Stats()
 	}
+	s.Shared, s.Leads, s.Behind = g.store.Shared(), g.store.Leads(), g.store.Behind()
 	s.Accounts = g.Census()
 	if g.client != nil && g.limiter != nil {
 		s.Budget, s.Calls = g.syncing.Budget, new(g.limiter.State(g.local()))
