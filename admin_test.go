@@ -237,6 +237,13 @@ func TestAdminAPI(t *testing.T) {
 	if d := a.ok("POST", "/polar/doctor", ""); d["gateway"] != "default" || len(d["findings"].([]any)) < 25 {
 		t.Error(d)
 	}
+	place, err := json.Marshal(map[string]string{"module": "bolt", "path": filepath.Join(t.TempDir(), "new.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := a.ok("POST", "/polar/migrate", string(place)); m["from"] == m["to"] || m["objects"].(map[string]any)["links"] != 1.0 {
+		t.Error(m)
+	}
 	doc, err := adminDocument()
 	if err != nil {
 		t.Fatal(err)
@@ -291,6 +298,11 @@ func TestAdminRefusals(t *testing.T) {
 		{"GET", "/polar/users?limit=0", "", 400, "1000"},
 		{"GET", "/polar/users?limit=1001", "", 400, "1000"},
 		{"GET", "/polar/users?limit=x", "", 400, "1000"},
+		{"POST", "/polar/migrate", "", 400, "module"},
+		{"POST", "/polar/migrate", `"bolt"`, 400, "module"},
+		{"POST", "/polar/migrate", `{"module":"nothing"}`, 400, "nothing"},
+		{"POST", "/polar/migrate", `{"module":"bolt","dsn":"canary"}`, 400, "dsn"},
+		{"POST", "/polar/migrate", `{"module":"bolt","path":"{env.NOT_THERE_AT_ALL}"}`, 400, "NOT_THERE"},
 		{"GET", "/polar/users/" + long, "", 400, "255"},
 		{"GET", "/polar/users/%00", "", 400, "control"},
 		{"DELETE", "/polar/users/%0a", "", 400, "control"},

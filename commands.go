@@ -27,6 +27,7 @@ var subcommands = []func() *cobra.Command{
 	notifyCommand,
 	backupCommand,
 	restoreCommand,
+	migrateCommand,
 	exportCommand,
 	revenueCommand,
 }

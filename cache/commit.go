@@ -30,6 +30,7 @@ const maxBatch = 512
 type change struct {
 	facts   *Facts
 	run     func(*fold) error // instead of facts; it may run more than once
+	seals   bool              // it is about whether the store takes changes
 	applied Applied
 	err     error
 	done    chan struct{}
@@ -191,7 +192,11 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 			return false, err
 		}
 		f := fold{tx: tx, touched: make(map[string]struct{})}
+		closed := sealed(tx)
 		for _, c := range batch {
+			if closed && !c.seals {
+				return false, ErrSealed
+			}
 			if err = c.fold(&f); err != nil {
 				return false, err
 			}

@@ -40,7 +40,7 @@ type file struct {
 }
 
 func newFile(path string) *file {
-	f := &file{path: path, atOnce: checkedAtOnce}
+	f := &file{path: path, atOnce: checkedAtOnce, observe: func(Op, time.Time, error) {}}
 	f.life, f.end = context.WithCancel(context.Background())
 	return f
 }

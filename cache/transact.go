@@ -146,4 +146,6 @@ func (b fileBucket) NextNumber() (uint64, error) {
 	return b.NextSequence()
 }
 
+func (b fileBucket) SetNumber(n uint64) error { return b.SetSequence(n) }
+
 func (b fileBucket) Number() uint64 { return b.Sequence() }

@@ -363,3 +363,77 @@ func TestDatabaseDownAtStart(t *testing.T) {
 	s.get(t, "app", "/pro/x", as(u.user)).wants(t, http.StatusOK)
 	waitFor(t, "the log", func() bool { return strings.Contains(s.logs(), "the store's database answers") })
 }
+
+// TestMigrate: a gateway's store moves from a file to a database and back under webhooks
+// and visits. Nothing acknowledged is lost, who has paid is never refused, and what is
+// only the gateway's comes along.
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	db := startDatabase(t)
+	s := newServer(t)
+	s.env["DATABASE_URL"] = db.DSN()
+	inFile := s.caddyfile(usual, s.paywall(t, "app"))
+	inDatabase := s.caddyfile(sharedStore, s.paywall(t, "app"))
+	s.start(t, inFile)
+	c := &cluster{gateways: []*server{s}}
+	l := newLedger()
+	payer := newSubscriber(productPro)
+	if !c.post(s, payer.active(t)) {
+		t.Fatal("the first webhook was not taken")
+	}
+	s.tells(t, "pass", "guest", "pro")
+	s.get(t, "app", "/pro/x", as("guest")).wants(t, http.StatusOK)
+	leave := c.visiting(t, payer.user)
+	end := c.selling(t, l, 3)
+	defer end()
+	waitFor(t, "webhooks", func() bool { return l.acknowledged() > 20 })
+
+	back := "--path=" + s.dir + "/back.db"
+	out := s.tells(t, "migrate", "--to", "postgres", "--dsn", "{env.DATABASE_URL}")
+	if !strings.Contains(out, "subscriptions") || !strings.Contains(out, "reload") {
+		t.Error(out)
+	}
+	if r, _ := s.try(http.MethodPost, "http://"+s.sites["app"]+webhookPath, signed(s.key, newSubscriber(productPro).active(t))); r == nil || r.status != http.StatusServiceUnavailable {
+		t.Errorf("a store that was moved takes webhooks: %v", r)
+	}
+	s.load(t, inDatabase).wants(t, http.StatusOK)
+	mark := l.acknowledged()
+	waitFor(t, "webhooks in the database", func() bool { return l.acknowledged() > mark+20 })
+	s.get(t, "app", "/pro/x", as("guest")).wants(t, http.StatusOK)
+	l.check(t, s, l.size())
+
+	s.tells(t, "migrate", "--to", "bolt", back)
+	s.load(t, strings.Replace(inFile, "polar {", "polar {\nstore bolt {\npath "+s.dir+"/back.db\n}", 1)).wants(t, http.StatusOK)
+	mark = l.acknowledged()
+	waitFor(t, "webhooks in the file", func() bool { return l.acknowledged() > mark+20 })
+	end()
+	if visits := leave(); visits < 100 {
+		t.Errorf("only %d visits", visits)
+	}
+	l.check(t, s, l.size())
+	s.get(t, "app", "/pro/x", as("guest")).wants(t, http.StatusOK)
+
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"migrate"}, "give --to postgres"},
+		{[]string{"migrate", "--to", "postgres", "--path", "x"}, "give --to postgres"},
+		{[]string{"migrate", "--to", "postgres", "--dsn", "{env.NOTHING}"}, "placeholder"},
+		{[]string{"migrate", "--to", "postgres", "--dsn", "postgres://ada:canary@127.0.0.1:1/x"}, "cannot be reached"},
+		{[]string{"migrate", "--to", "bolt", back}, "it is the one"},
+	} {
+		_, said, err := s.polar(c.args...)
+		if err == nil || !strings.Contains(said, c.says) || strings.Contains(said, "canary") {
+			t.Errorf("%q: %s", c.args, said)
+		}
+	}
+
+	// To where it came from, which was sealed a moment ago.
+	s.tells(t, "migrate", "--to", "bolt", "--path", s.store())
+	s.load(t, inFile).wants(t, http.StatusOK)
+	if !c.post(s, newSubscriber(productPro).active(t)) {
+		t.Error("the first store takes no webhooks any more")
+	}
+	l.check(t, s, l.size())
+}

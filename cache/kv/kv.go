@@ -67,6 +67,8 @@ type Bucket interface {
 	// NextNumber is a number that was never given before, Number the last one given.
 	NextNumber() (uint64, error)
 	Number() uint64
+	// SetNumber makes a number the last one given.
+	SetNumber(uint64) error
 }
 
 // BodyError is a failure of what ran in a transaction, before anything was handed to

@@ -196,7 +196,12 @@ const numbers = "numbers"
 // NextNumber implements kv.Bucket.
 func (b *bucket) NextNumber() (uint64, error) {
 	next := b.Number() + 1
-	return next, (&bucket{b.tx, numbers, b.tx.known.of(numbers)}).Put(b.name, appendNumber(nil, next))
+	return next, b.SetNumber(next)
+}
+
+// SetNumber implements kv.Bucket.
+func (b *bucket) SetNumber(n uint64) error {
+	return (&bucket{b.tx, numbers, b.tx.known.of(numbers)}).Put(b.name, appendNumber(nil, n))
 }
 
 // Number implements kv.Bucket.
