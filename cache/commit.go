@@ -14,6 +14,19 @@ import (
 
 var errUnclaimed = errors.New("nobody has claimed the store")
 
+// claimedOnly runs a body in a claimed store. Where buckets are always there it is looked
+// at afterwards, so that an engine that asks a server learns at once what else is wanted.
+func claimedOnly(tx kv.Tx, body func(kv.Tx) error) error {
+	if tx.Bucket(bucketMeta) == nil {
+		return errUnclaimed
+	}
+	err := body(tx)
+	if unclaimed := unclaimed(tx); unclaimed != nil {
+		return unclaimed
+	}
+	return err
+}
+
 // unclaimed says so of a store that has no header.
 func unclaimed(tx kv.Tx) error {
 	if readHeader(tx).schema == 0 {
@@ -187,45 +200,51 @@ const manyTouched = 128
 func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account, seq uint64, err error) {
 	began, dirty := time.Now(), false
 	err = s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
-		accounts, seq = nil, tx.Sequence()
-		if err := unclaimed(tx); err != nil {
-			return false, err
-		}
-		f := fold{tx: tx, touched: make(map[string]struct{})}
-		closed := sealed(tx)
-		for _, c := range batch {
-			if closed && !c.seals {
-				return false, ErrSealed
-			}
-			if err = c.fold(&f); err != nil {
-				return false, err
-			}
-		}
-		if dirty = f.dirty; !dirty {
-			return false, nil // all of it was known: nothing to sync to disk
-		}
-		if s.engine.Shared() {
-			if err := tellNews(tx, f.touched); err != nil {
-				return false, err
-			}
-		}
-		accounts = make(map[string]*entitlement.Account, len(f.touched))
-		many := len(f.touched) >= manyTouched+len(batch)
-		for user := range f.touched {
-			if _, held := s.memory.get(user); many || !held {
-				accounts[user] = nil
-				continue
-			}
-			if accounts[user], err = gather(tx, user); err != nil {
-				return false, err
-			}
-		}
-		return true, nil
+		seq = tx.Sequence()
+		err := claimedOnly(tx, func(tx kv.Tx) (err error) {
+			dirty, accounts, err = s.foldAll(tx, batch)
+			return err
+		})
+		return dirty, err
 	})
 	if dirty || err != nil {
 		s.observe(OpCommit, began, err)
 	}
 	return accounts, seq, err
+}
+
+// foldAll folds a batch. dirty says that there is something to commit.
+func (s *Store) foldAll(tx kv.Tx, batch []*change) (dirty bool, accounts map[string]*entitlement.Account, err error) {
+	f := fold{tx: tx, touched: make(map[string]struct{})}
+	closed := sealed(tx)
+	for _, c := range batch {
+		if closed && !c.seals {
+			return false, nil, ErrSealed
+		}
+		if err := c.fold(&f); err != nil {
+			return false, nil, err
+		}
+	}
+	if !f.dirty {
+		return false, nil, nil // all of it was known: nothing to sync to disk
+	}
+	if s.engine.Shared() {
+		if err := tellNews(tx, f.touched); err != nil {
+			return false, nil, err
+		}
+	}
+	accounts = make(map[string]*entitlement.Account, len(f.touched))
+	many := len(f.touched) >= manyTouched+len(batch)
+	for user := range f.touched {
+		if _, held := s.memory.get(user); many || !held {
+			accounts[user] = nil
+			continue
+		}
+		if accounts[user], err = gather(tx, user); err != nil {
+			return false, nil, err
+		}
+	}
+	return true, accounts, nil
 }
 
 func (c *change) fold(f *fold) (err error) {
@@ -265,10 +284,7 @@ func (s *Store) read(body func(kv.Tx) error) error { return s.readFor(OpRead, bo
 func (s *Store) readFor(op Op, body func(kv.Tx) error) error {
 	began := time.Now()
 	err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
-		if err := unclaimed(tx); err != nil {
-			return false, err
-		}
-		return false, body(tx)
+		return false, claimedOnly(tx, body)
 	})
 	s.observe(op, began, err)
 	if err != nil {

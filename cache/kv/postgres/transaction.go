@@ -29,9 +29,12 @@ func (t *transaction) begin(ctx context.Context, write bool) error {
 		// A process that stops in the middle must not keep the others from writing.
 		batch.Queue("SET LOCAL idle_in_transaction_session_timeout = '4s'")
 		batch.Queue("SET LOCAL lock_timeout = '6s'")
+		batch.Queue("SET LOCAL jit = off")
 		batch.Queue("UPDATE " + head + " SET sequence = sequence + 1 RETURNING sequence")
 	} else {
 		batch.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+		// A table without statistics looks so dear that the server would compile the query.
+		batch.Queue("SET LOCAL jit = off")
 		batch.Queue("SELECT sequence FROM " + head)
 	}
 	before := batch.Len() - 1
