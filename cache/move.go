@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddy-polar/caddy-polar/cache/kv"
@@ -204,12 +205,7 @@ func (c *piece) isOurs(key string) bool {
 	if !bytes.Equal(c.bucket, bucketMeta) {
 		return false
 	}
-	for _, own := range ours {
-		if key == own {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(ours, key) || strings.HasPrefix(key, keyHere)
 }
 
 // write makes a piece of the other store like it. more says that there was more to take

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"maps"
 	"slices"
@@ -34,11 +35,17 @@ const (
 	leaseRenewed = 4 * time.Second
 	leaseHeld    = 14 * time.Second
 	leaseTaken   = 20 * time.Second
+
+	// hereRenewed is how often a process says that it is there, hereGone how long it may
+	// say nothing before it is taken for gone.
+	hereRenewed = 30 * time.Second
+	hereGone    = 100 * time.Second
 )
 
 const (
 	keyNewsGone = "news_gone" // the last commit of which news are gone
 	keyLease    = "lease"     // holder, and a number that grows
+	keyHere     = "here/"     // and a process: a number that grows
 )
 
 // news is what a process knows of what all have written.
@@ -60,6 +67,17 @@ type news struct {
 	renewed time.Time    // when that was last tried
 	until   atomic.Int64 // until when it is ours, since start
 	start   time.Time
+
+	// Who else is there: their records, and since when these are so.
+	here    map[string]seenHere
+	told    time.Time    // when this process last said that it is
+	sharers atomic.Int64 // how many there are
+}
+
+// seenHere is what a process has said of itself, and when that was seen first.
+type seenHere struct {
+	value string
+	at    time.Time
 }
 
 // wrote notes a commit of ours.
@@ -244,12 +262,19 @@ func (s *Store) lead(now time.Time) {
 	if n.renewed.IsZero() || now.Sub(n.renewed) >= leaseRenewed {
 		n.renewed = now
 		var held []byte
+		here := make(map[string]string)
 		if err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
-			held = bytes.Clone(tx.Bucket(bucketMeta).Get(keyLease))
+			meta := tx.Bucket(bucketMeta)
+			held = bytes.Clone(meta.Get(keyLease))
+			clear(here)
+			for key, value := range meta.Range(keyHere, keyHere, 0) {
+				here[string(key)] = string(value)
+			}
 			return false, nil
 		}); err != nil {
 			return
 		}
+		s.countSharers(here, now)
 		if !bytes.Equal(held, n.lease) {
 			n.lease, n.leaseAt = held, now
 		}
@@ -264,6 +289,44 @@ func (s *Store) lead(now time.Time) {
 		}
 	}
 }
+
+// countSharers counts who shares the store, says that this process does, and forgets who
+// has not said so for long.
+func (s *Store) countSharers(here map[string]string, now time.Time) {
+	n := &s.news
+	var gone []string
+	for key, value := range here {
+		if seen, again := n.here[key]; !again || seen.value != value {
+			n.here[key] = seenHere{value, now}
+		} else if now.Sub(seen.at) >= hereGone {
+			gone = append(gone, key)
+		}
+	}
+	maps.DeleteFunc(n.here, func(key string, _ seenHere) bool { return here[key] == "" })
+	mine := keyHere + hex.EncodeToString(n.id[:])
+	others := len(here) - len(gone)
+	if here[mine] != "" {
+		others--
+	}
+	n.sharers.Store(int64(others + 1))
+	if now.Sub(n.told) < hereRenewed && len(gone) == 0 {
+		return
+	}
+	if s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
+		meta := tx.Bucket(bucketMeta)
+		for _, key := range gone {
+			if err := meta.Delete(key); err != nil {
+				return false, err
+			}
+		}
+		return true, meta.Put(mine, []byte(entryKey(uint64(now.UnixNano()))))
+	}) == nil {
+		n.told = now
+	}
+}
+
+// Sharers is how many processes use the store.
+func (s *Store) Sharers() int { return max(int(s.news.sharers.Load()), 1) }
 
 var errLease = errors.New("somebody else has taken the lease")
 
@@ -281,8 +344,11 @@ func (s *Store) setLease(was, next []byte) error {
 	})
 }
 
-// resign gives the lease back, if it is ours: nobody has to wait for it.
+// resign gives the lease back, if it is ours, and takes leave: nobody has to wait for it.
 func (s *Store) resign() {
+	_ = s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
+		return true, tx.Bucket(bucketMeta).Delete(keyHere + hex.EncodeToString(s.news.id[:]))
+	})
 	if n := &s.news; s.Leads() && bytes.HasPrefix(n.lease, n.id[:]) {
 		n.until.Store(0)
 		_ = s.setLease(n.lease, nil)

@@ -75,7 +75,7 @@ func NewStore(engine kv.Engine) *Store {
 		stop:    make(chan struct{}),
 		stopped: make(chan struct{}),
 		leaving: make(chan struct{}),
-		news:    news{start: time.Now()},
+		news:    news{start: time.Now(), here: make(map[string]seenHere)},
 	}
 	if f, ok := engine.(*file); ok {
 		f.observe = s.observe

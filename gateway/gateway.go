@@ -98,8 +98,9 @@ type Gateway struct {
 	sender        Sender
 	notifier      *notifier
 	onNotified    func(arrived bool)
-	warnedProject atomic.Bool // that stages cannot be written
-	keyring       *keyring    // of assertions
+	warnedProject atomic.Bool  // that stages cannot be written
+	part          atomic.Int64 // of the budget, in a shared store
+	keyring       *keyring     // of assertions
 	plans         []entitlement.Plan
 	// plansDigest stands for the plans.
 	plansDigest [8]byte

@@ -63,9 +63,25 @@ func (g *Gateway) hearOthers(ctx context.Context) {
 			g.logger.Info("the store's database can be read again: what was missed is known now")
 			deaf = false
 		}
+		g.shareBudget()
 		if g.Syncs() && !g.store.Leads() {
 			_ = g.recallSync() // who cannot read the store learns nothing of it either way
 		}
+	}
+}
+
+// shareBudget divides what background work may ask of Polar among those who share the
+// store: one half is for who syncs, the other half for all alike.
+func (g *Gateway) shareBudget() {
+	if g.limiter == nil {
+		return
+	}
+	part := g.syncing.Budget / (2 * g.store.Sharers())
+	if g.store.Leads() {
+		part += g.syncing.Budget / 2
+	}
+	if part = max(part, 1); g.part.Swap(int64(part)) != int64(part) {
+		g.limiter.SetBackground(part)
 	}
 }
 

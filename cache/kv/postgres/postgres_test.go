@@ -213,6 +213,9 @@ func TestOneLeads(t *testing.T) {
 	until(t, 5*time.Second, "a leader", a.Leads)
 	b, c := open(t, server.DSN(), schema), open(t, server.DSN(), schema)
 	apply(t, b, purchase("ada", 1, entitlement.StatusActive))
+	for _, s := range []*cache.Store{a, b, c} {
+		until(t, 10*time.Second, "all counted", func() bool { return s.Sharers() == 3 })
+	}
 	if b.Leads() || c.Leads() || !a.Leads() {
 		t.Error("there are several, or it was taken away")
 	}
@@ -223,6 +226,7 @@ func TestOneLeads(t *testing.T) {
 	if b.Leads() && c.Leads() || a.Leads() {
 		t.Error("there are several")
 	}
+	until(t, 10*time.Second, "one less", func() bool { return b.Sharers() == 2 && c.Sharers() == 2 })
 	t.Logf("after %s", took)
 }
 
