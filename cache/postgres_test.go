@@ -42,7 +42,7 @@ func TestOnPostgres(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	cmd := exec.Command(must(os.Executable()), "-test.skip=^("+strings.Join(ofFiles, "|")+")$", "-rapid.checks=10", "-test.v", "-test.parallel=4")
+	cmd := exec.Command(must(os.Executable()), "-test.skip=^("+strings.Join(ofFiles, "|")+")$", "-rapid.checks=5", "-test.v", "-test.parallel=4")
 	cmd.Env = append(os.Environ(), postgresMode+"="+server.DSN())
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -28,7 +28,7 @@ func (t *transaction) begin(ctx context.Context, write bool) error {
 		batch.Queue("BEGIN")
 		// A process that stops in the middle must not keep the others from writing.
 		batch.Queue("SET LOCAL idle_in_transaction_session_timeout = '4s'")
-		batch.Queue("SET LOCAL lock_timeout = '6s'")
+		batch.Queue("SET LOCAL lock_timeout = '5s'")
 		batch.Queue("SET LOCAL jit = off")
 		batch.Queue("UPDATE " + head + " SET sequence = sequence + 1 RETURNING sequence")
 	} else {
