@@ -79,6 +79,16 @@ func TestQueries(t *testing.T) {
 	renamed := strings.NewReplacer("plan basic", "plan team", "/basic/* basic", "/basic/* team").Replace(config)
 	s.load(t, renamed).wants(t, http.StatusOK)
 	is("team", "SELECT plan FROM polar.entitlements WHERE user_id = $1", other.user)
+	// What apps ask for is found by indexes, however much there is.
+	run(app, "SET enable_seqscan = off", "SET enable_bitmapscan = off")
+	for _, query := range []string{
+		"SELECT * FROM polar.entitlements WHERE user_id = 'ada'", "SELECT * FROM polar.subscriptions WHERE user_id = 'ada'",
+		"SELECT * FROM polar.subscriptions WHERE id = 'x'", "SELECT * FROM polar.customers WHERE user_id = 'ada'", "SELECT * FROM polar.customers WHERE id = 'x'",
+	} {
+		if plan := ask("EXPLAIN " + query); !strings.Contains(plan, "Index Scan") || strings.Contains(plan, "Seq Scan") {
+			t.Errorf("%s: %s", query, plan)
+		}
+	}
 	for _, query := range []string{"SELECT * FROM polar.store_keys", "SELECT * FROM polar.store_meta", "DELETE FROM polar.store_head", "CREATE TABLE polar.x ()"} {
 		if got := ask(query); !strings.Contains(got, "permission denied") {
 			t.Errorf("%s: %s", query, got)

@@ -24,7 +24,7 @@ func indexed(c postgres.Column) postgres.Column {
 
 var columns = map[string]postgres.Columns{
 	"customers": {
-		List: []postgres.Column{text("id"), text("external_id"), moment("modified_at"), moment("deleted_at")},
+		List: []postgres.Column{indexed(text("id")), text("external_id"), moment("modified_at"), moment("deleted_at")},
 		Of: of("customers", func(v entitlement.Customer) []any {
 			return []any{v.ID, orNull(v.ExternalID), when(v.Version.Row), when(v.DeletedAt)}
 		}),
@@ -50,7 +50,7 @@ var columns = map[string]postgres.Columns{
 		}),
 	},
 	"by_user": {
-		List: []postgres.Column{text("user_id"), text("kind"), indexed(text("object_id"))},
+		List: []postgres.Column{indexed(text("user_id")), text("kind"), indexed(text("object_id"))},
 		Of: of("by_user", func(v cache.IndexEntry) []any {
 			return []any{v.User, v.Kind, v.ID}
 		}),
