@@ -16,13 +16,16 @@ var errUnclaimed = errors.New("nobody has claimed the store")
 
 // claimedOnly runs a body in a claimed store. Where buckets are always there it is looked
 // at afterwards, so that an engine that asks a server learns at once what else is wanted.
-func claimedOnly(tx kv.Tx, body func(kv.Tx) error) error {
+func (s *Store) claimedOnly(tx kv.Tx, body func(kv.Tx) error) error {
 	if tx.Bucket(bucketMeta) == nil {
 		return errUnclaimed
 	}
 	err := body(tx)
 	if unclaimed := unclaimed(tx); unclaimed != nil {
 		return unclaimed
+	}
+	if other := s.mine(tx); other != nil {
+		return other
 	}
 	return err
 }
@@ -201,7 +204,7 @@ func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account
 	began, dirty := time.Now(), false
 	err = s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
 		seq = tx.Sequence()
-		err := claimedOnly(tx, func(tx kv.Tx) (err error) {
+		err := s.claimedOnly(tx, func(tx kv.Tx) (err error) {
 			dirty, accounts, err = s.foldAll(tx, batch)
 			return err
 		})
@@ -284,7 +287,7 @@ func (s *Store) read(body func(kv.Tx) error) error { return s.readFor(OpRead, bo
 func (s *Store) readFor(op Op, body func(kv.Tx) error) error {
 	began := time.Now()
 	err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
-		return false, claimedOnly(tx, body)
+		return false, s.claimedOnly(tx, body)
 	})
 	s.observe(op, began, err)
 	if err != nil {

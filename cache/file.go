@@ -48,6 +48,9 @@ func newFile(path string) *file {
 // Path implements kv.Engine.
 func (f *file) Path() string { return f.path }
 
+// Hurry implements kv.Engine: a disk cannot be hurried.
+func (f *file) Hurry() {}
+
 // Shared implements kv.Engine: bbolt locks the file.
 func (f *file) Shared() bool { return false }
 

@@ -164,6 +164,11 @@ func (f *fold) forget(user string, t traces) error {
 			return err
 		}
 	}
+	if f.tx.Bucket(bucketStages) != nil {
+		if err := f.setStages(user, nil); err != nil {
+			return err
+		}
+	}
 	return f.forgetPasses(user)
 }
 

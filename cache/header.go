@@ -90,6 +90,7 @@ func (s *Store) Claim(o Owner) (Keys, error) {
 	}
 	s.engine.Reopened(func(tx kv.Tx) error { return stillClaimed(tx, o) })
 	if s.engine.Shared() {
+		s.claimed.Store(&Owner{Gateway: o.Gateway, Server: o.Server, MarkKey: keys.Random})
 		return keys, s.startFollowing()
 	}
 	return keys, nil
@@ -110,6 +111,8 @@ func claimedBy(tx kv.Tx, o Owner) (bool, error) {
 	switch {
 	case h.schema == 0:
 		return false, nil
+	case h.schema > schema:
+		return false, fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, h.schema, schema)
 	case h.gateway != o.Gateway:
 		return false, fmt.Errorf("%w: %q, not %q", ErrOtherOwner, h.gateway, o.Gateway)
 	case h.server != o.Server:

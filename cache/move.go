@@ -32,7 +32,7 @@ const (
 )
 
 // ours are the keys of the header that are about one place.
-var ours = []string{keyLease, keyNewsGone, keySealed}
+var ours = []string{keyLease, keyNewsGone, keyMark, keySealed}
 
 // Moved says what has been moved: how many records of each kind, each of which was
 // compared, and until when the old store takes no changes.
@@ -89,8 +89,13 @@ func (s *Store) movable(to *Store) error {
 	}
 	to.engine.Retry()
 	return to.explained(to.engine.Transact(false, func(tx kv.Tx) (bool, error) {
-		if readHeader(tx).schema != 0 && !bytes.Equal(tx.Bucket(bucketMeta).Get(keyRandom), key) {
+		switch meta := tx.Bucket(bucketMeta); {
+		case readHeader(tx).schema == 0:
+			return false, nil
+		case !bytes.Equal(meta.Get(keyRandom), key):
 			return false, ErrOccupied
+		case meta.Get(keyLease) != nil:
+			return false, fmt.Errorf("%w: a gateway uses it: stop that first, or let this one use it too", ErrOccupied)
 		}
 		return false, nil
 	}))
@@ -133,7 +138,9 @@ func sealed(tx kv.Tx) bool {
 // many records of each kind there are.
 func (s *Store) copyTo(ctx context.Context, to *Store) (changed int, records map[string]int, err error) {
 	records = make(map[string]int, len(countedBuckets))
-	for _, name := range append([][]byte{bucketMeta, bucketKeys, bucketStages}, objectBuckets...) {
+	// The header comes last: before it is there nobody takes the other place for a store.
+	names := append(append([][]byte{bucketKeys, bucketStages}, objectBuckets...), bucketMeta)
+	for _, name := range names {
 		of, n, err := s.copyBucket(ctx, to, name)
 		if err != nil {
 			return 0, nil, err
@@ -186,13 +193,13 @@ type piece struct {
 func (c *piece) read(tx kv.Tx) error {
 	c.entries, c.last, c.number = make(map[string][]byte), true, 0
 	b := tx.Bucket(c.bucket)
-	if b == nil {
-		return nil
+	if b == nil || bytes.Equal(c.bucket, bucketStages) {
+		return nil // stages are made anew
 	}
 	n := 0
 	for key, value := range b.Range(c.after+"\x00", "", moveAtOnce) {
 		c.end, n = string(key), n+1
-		if !c.isOurs(string(key)) {
+		if !c.isOurs(c.end) && (c.end != NoteStages || !bytes.Equal(c.bucket, bucketNotes)) {
 			c.entries[c.end] = bytes.Clone(value)
 		}
 	}

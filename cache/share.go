@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -27,6 +28,8 @@ const (
 	// keepNews is of how many commits they are kept. Who was away for longer forgets
 	// all that it holds.
 	keepNews = 100_000
+	// mostNews is how much is read of them at a time: with more all is forgotten instead.
+	mostNews = 50_000
 	// trimNews is how many entries more than come go with a commit.
 	trimNews = 8
 
@@ -44,6 +47,7 @@ const (
 
 const (
 	keyNewsGone = "news_gone" // the last commit of which news are gone
+	keyMark     = "news_mark" // the last commit of which there are news, and its mark
 	keyLease    = "lease"     // holder, and a number that grows
 	keyHere     = "here/"     // and a process: a number that grows
 )
@@ -52,7 +56,7 @@ const (
 type news struct {
 	id [16]byte // this process's, of this store
 
-	heard uint64 // the last commit that memory has heard of
+	heard Cursor // the last commit that memory has heard of
 	known bool   // there was such a one
 
 	mu  sync.Mutex
@@ -102,6 +106,26 @@ func (n *news) others(list []commitNews, upTo uint64) []commitNews {
 	return list
 }
 
+// Cursor is a commit of which there are news. Its mark is random: an older state of the
+// database that came back, and was written to, has another one under its number.
+type Cursor struct {
+	Commit uint64 `json:"commit"`
+	Mark   []byte `json:"mark"`
+}
+
+// is says whether two are the same.
+func (c Cursor) is(other Cursor) bool {
+	return c.Commit == other.Commit && bytes.Equal(c.Mark, other.Mark)
+}
+
+// lastNews is the last commit of which there are news.
+func lastNews(tx kv.Tx) (c Cursor) {
+	if raw := tx.Bucket(bucketMeta).Get(keyMark); len(raw) > 8 {
+		c = Cursor{binary.BigEndian.Uint64(raw), bytes.Clone(raw[8:])}
+	}
+	return c
+}
+
 // tellNews notes whom a commit concerns.
 func tellNews(tx kv.Tx, users map[string]struct{}) error {
 	b, seq := tx.Bucket(bucketNews), tx.Sequence()
@@ -130,7 +154,11 @@ func tellNews(tx kv.Tx, users map[string]struct{}) error {
 			return err
 		}
 	}
-	return nil
+	mark := newKey()[:8]
+	if err := b.Put(entryKey(seq), mark); err != nil {
+		return err
+	}
+	return tx.Bucket(bucketMeta).Put(keyMark, append([]byte(entryKey(seq)), mark...))
 }
 
 // startFollowing begins to follow the news, once.
@@ -173,19 +201,20 @@ func (s *Store) follow(done chan<- struct{}) {
 // goroutine.
 func (s *Store) hear() error {
 	n := &s.news
+	var last Cursor
 	var upTo uint64
 	var missed bool
 	var commits []commitNews
 	began := time.Now()
 	err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
-		upTo, missed, commits = tx.Sequence(), !n.known, nil
-		if n.known && upTo == n.heard {
-			return false, nil
+		last, upTo, missed, commits = lastNews(tx), tx.Sequence(), !n.known, nil
+		if n.known && last.is(n.heard) {
+			return false, s.mine(tx)
 		}
 		if missed = missed || newsMissed(tx, n.heard); !missed {
-			commits = newsAfter(tx, n.heard)
+			commits, missed = newsAfter(tx, n.heard.Commit)
 		}
-		return false, nil
+		return false, s.mine(tx)
 	})
 	if err != nil {
 		n.failing.CompareAndSwap(0, began.UnixNano())
@@ -193,26 +222,34 @@ func (s *Store) hear() error {
 		return err
 	}
 	n.failing.Store(0)
-	if n.known && upTo == n.heard {
+	if n.known && last.is(n.heard) {
 		return nil
 	}
 	s.observe(OpFollow, began, nil)
 	if missed {
 		s.memory.forget(upTo)
+		s.watchers.tellAll()
+		commits = nil
 	}
 	for _, c := range n.others(commits, upTo) {
 		s.memory.replace(c.accounts, c.seq)
 		s.watchers.tell(c.accounts)
 	}
-	n.heard, n.known = upTo, true
+	n.heard, n.known = last, true
 	return nil
 }
 
 // newsMissed says that news of what was after a commit are gone, or that the commit itself
 // is: an older state of the database came back.
-func newsMissed(tx kv.Tx, seq uint64) bool {
+func newsMissed(tx kv.Tx, heard Cursor) bool {
 	gone := tx.Bucket(bucketMeta).Get(keyNewsGone)
-	return len(gone) == 8 && binary.BigEndian.Uint64(gone) > seq || tx.Sequence() < seq
+	switch {
+	case heard.Commit == 0: // there were none
+		return gone != nil
+	case len(gone) == 8 && binary.BigEndian.Uint64(gone) >= heard.Commit:
+		return true
+	}
+	return !bytes.Equal(tx.Bucket(bucketNews).Get(entryKey(heard.Commit)), heard.Mark)
 }
 
 // commitNews is whom a commit concerns.
@@ -221,10 +258,12 @@ type commitNews struct {
 	accounts map[string]*entitlement.Account // of which there are none: they are read when they come
 }
 
-// newsAfter reads the news of the commits after one, in order.
-func newsAfter(tx kv.Tx, seq uint64) (list []commitNews) {
-	for key := range tx.Bucket(bucketNews).Range(entryKey(seq+1), "", 0) {
-		if len(key) < 8 {
+// newsAfter reads the news of the commits after one, in order. tooMany says that it does
+// not read them all.
+func newsAfter(tx kv.Tx, seq uint64) (list []commitNews, tooMany bool) {
+	n := 0
+	for key := range tx.Bucket(bucketNews).Range(entryKey(seq+1), "", mostNews) {
+		if n++; len(key) <= 8 {
 			continue
 		}
 		of := binary.BigEndian.Uint64(key)
@@ -233,7 +272,19 @@ func newsAfter(tx kv.Tx, seq uint64) (list []commitNews) {
 		}
 		list[len(list)-1].accounts[string(key[8:])] = nil
 	}
-	return list
+	return list, n == mostNews
+}
+
+// mine says whether the store is still the one that was claimed.
+func (s *Store) mine(tx kv.Tx) error {
+	claimed := s.claimed.Load()
+	if claimed == nil {
+		return nil
+	}
+	if h := readHeader(tx); h.gateway != claimed.Gateway || h.server != claimed.Server || !bytes.Equal(tx.Bucket(bucketMeta).Get(keyRandom), claimed.MarkKey) {
+		return fmt.Errorf("%w, or a new one: it is not the one that this gateway began with: reload the configuration", ErrOtherOwner)
+	}
+	return nil
 }
 
 // Behind is for how long this process could not hear what others have written. It goes
@@ -279,6 +330,9 @@ func (s *Store) lead(now time.Time) {
 			n.lease, n.leaseAt = held, now
 		}
 		free := len(held) == 0 || bytes.HasPrefix(held, n.id[:])
+		if !bytes.HasPrefix(held, n.id[:]) {
+			n.until.Store(0)
+		}
 		if !free && now.Sub(n.leaseAt) < leaseTaken {
 			return
 		}

@@ -14,6 +14,9 @@ import (
 // for: user, plan, number → stage. Nothing is decided by it.
 var bucketStages = []byte("stages")
 
+// NoteStages is the note of how far the stages have come, which is about one place.
+const NoteStages = "projected"
+
 // Stage is a time for which a plan is open for a user, for one reason. One follows the
 // other.
 type Stage struct {
@@ -69,18 +72,19 @@ func (f *fold) setStages(user string, stages []Stage) error {
 
 // News are the users whom the commits after one concern, of a shared store, and the last
 // commit. missed says that nobody knows any more.
-func (s *Store) News(after uint64) (users []string, upTo uint64, missed bool, err error) {
+func (s *Store) News(after Cursor) (users []string, upTo Cursor, missed bool, err error) {
 	err = s.read(func(tx kv.Tx) error {
-		users, upTo = nil, tx.Sequence()
-		if upTo == after {
-			missed = false
+		users, upTo, missed = nil, lastNews(tx), false
+		if upTo.is(after) {
 			return nil
 		}
 		if missed = newsMissed(tx, after); missed {
 			return nil
 		}
 		seen := make(map[string]struct{})
-		for _, c := range newsAfter(tx, after) {
+		var list []commitNews
+		list, missed = newsAfter(tx, after.Commit)
+		for _, c := range list {
 			for user := range c.accounts {
 				if _, again := seen[user]; !again {
 					seen[user] = struct{}{}

@@ -50,6 +50,7 @@ type Store struct {
 	leaving chan struct{} // closed when the store is about to stop
 
 	news     news
+	claimed  atomic.Pointer[Owner] // by whom, with the store's own key; nil: it is not looked at again
 	watchers watchers
 	kept     sync.Map // see Keep
 	counts   counts
@@ -65,6 +66,9 @@ type Store struct {
 
 // New makes a store in a file, which it will open on first use. Close it.
 func New(path string) *Store { return NewStore(newFile(path)) }
+
+// closeTime is how long a server may take with what is under way at Close.
+const closeTime = 2 * time.Second
 
 // NewStore makes a store of an engine. Close it: that closes the engine.
 func NewStore(engine kv.Engine) *Store {
@@ -98,6 +102,8 @@ func (s *Store) Close() error {
 	close(s.leaving)
 	running, following := s.on, s.following
 	s.mu.Unlock()
+	hurry := time.AfterFunc(closeTime, s.engine.Hurry)
+	defer hurry.Stop()
 	if following != nil {
 		<-following
 		s.resign()

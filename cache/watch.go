@@ -37,6 +37,20 @@ func (s *Store) Watch(user string) (news <-chan struct{}, stop func()) {
 	}
 }
 
+// tellAll wakes all.
+func (w *watchers) tellAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, those := range w.user {
+		for c := range those {
+			select {
+			case c <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
 // tell wakes those who watch one of the accounts. It never waits for them.
 func (w *watchers) tell(accounts map[string]*entitlement.Account) {
 	w.mu.Lock()

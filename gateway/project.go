@@ -17,7 +17,6 @@ import (
 // database for it. It follows the commits, within about a second.
 
 const (
-	noteProjected = "projected"
 	// projectAtOnce is for how many users it is written at a time.
 	projectAtOnce = 500
 	// maxStages is how many stages of one plan are told: grace has one or two.
@@ -26,8 +25,8 @@ const (
 
 // projected is how far that has come.
 type projected struct {
-	Rules  string `json:"rules"` // by which it was decided: with others all is written anew
-	Commit uint64 `json:"commit"`
+	Rules  string       `json:"rules"` // by which it was decided: with others all is written anew
+	Commit cache.Cursor `json:"commit"`
 	// After is the user to go on after, while all are written; Done says that all were.
 	After string `json:"after,omitempty"`
 	Done  bool   `json:"done"`
@@ -62,7 +61,7 @@ func (g *Gateway) project(ctx context.Context) {
 // projectSome goes on by one step. more says that there is more to do at once.
 func (g *Gateway) projectSome(ctx context.Context, p *projected) (next *projected, more bool, err error) {
 	if p == nil {
-		raw, err := g.Note(noteProjected)
+		raw, err := g.Note(cache.NoteStages)
 		if err != nil {
 			return nil, false, err
 		}
@@ -71,12 +70,17 @@ func (g *Gateway) projectSome(ctx context.Context, p *projected) (next *projecte
 			p = new(projected)
 		}
 	}
-	users, upTo, missed, err := g.store.News(p.Commit)
-	if err != nil {
-		return nil, false, err
-	}
-	if rules := g.rulesName(); p.Rules != rules || missed {
-		p, users = &projected{Rules: rules, Commit: upTo}, nil
+	rules := g.rulesName()
+	var users []string
+	var upTo cache.Cursor
+	if p.Done || p.Rules != rules {
+		var missed bool
+		if users, upTo, missed, err = g.store.News(p.Commit); err != nil {
+			return nil, false, err
+		}
+		if missed || p.Rules != rules {
+			p = &projected{Rules: rules, Commit: upTo}
+		}
 	}
 	step := *p
 	of := make(map[string][]cache.Stage)
@@ -128,7 +132,7 @@ func (g *Gateway) writeStages(ctx context.Context, of map[string][]cache.Stage, 
 	if err != nil {
 		return err
 	}
-	return g.store.SetStages(ctx, of, map[string][]byte{noteProjected: raw})
+	return g.store.SetStages(ctx, of, map[string][]byte{cache.NoteStages: raw})
 }
 
 // stages are when which plans are open for an account, from now on, if nothing changes.

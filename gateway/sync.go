@@ -172,6 +172,7 @@ func (g *Gateway) keepInSync(ctx context.Context) {
 
 // glanceWhenDue is called between whatever else is read.
 func (g *Gateway) glanceWhenDue(ctx context.Context) {
+	g.stillHears()
 	s := &g.sync
 	s.mu.Lock()
 	now := g.local()
@@ -234,7 +235,7 @@ func (g *Gateway) rememberSync() {
 	g.sync.mu.Lock()
 	last := g.sync.last
 	g.sync.mu.Unlock()
-	if last.Began.IsZero() {
+	if last.Began.IsZero() || !g.store.Leads() { // another gateway's is newer
 		return
 	}
 	raw, err := json.Marshal(syncMemory{last, g.Now()})

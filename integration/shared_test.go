@@ -432,8 +432,6 @@ func TestMigrate(t *testing.T) {
 	// To where it came from, which was sealed a moment ago.
 	s.tells(t, "migrate", "--to", "bolt", "--path", s.store())
 	s.load(t, inFile).wants(t, http.StatusOK)
-	if !c.post(s, newSubscriber(productPro).active(t)) {
-		t.Error("the first store takes no webhooks any more")
-	}
+	waitFor(t, "the first store to take webhooks", func() bool { return c.post(s, newSubscriber(productPro).active(t)) })
 	l.check(t, s, l.size())
 }

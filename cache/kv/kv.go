@@ -39,6 +39,8 @@ type Engine interface {
 	Retry()
 	// Reset lets go of what is open: nobody knows what a failed commit has left.
 	Reset() error
+	// Hurry gives up what is under way, if that can take long: it is about to be closed.
+	Hurry()
 	Close() error
 }
 

@@ -133,10 +133,10 @@ func (e *Engine) Reset() error { return nil }
 
 // Close implements kv.Engine.
 func (e *Engine) Close() error {
+	e.end()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
-	e.end()
 	if pool := e.pool.Swap(nil); pool != nil {
 		pool.Close()
 	}
@@ -203,6 +203,8 @@ func (e *Engine) try(write bool, body func(kv.Tx) (commit bool, err error)) erro
 		switch {
 		case err == nil, errors.As(err, &of):
 			return err
+		case isUnwritable(err):
+			return &kv.BodyError{Err: explain(err)}
 		case try == tries || !isConflict(err) && !pgconn.SafeToRetry(err):
 			return explain(err)
 		}
@@ -282,6 +284,9 @@ func (e *Engine) Size() (bytes int64, freePages int, err error) {
 func (e *Engine) table(bucket string) string {
 	return e.schema + "." + pgx.Identifier{"store_" + bucket}.Sanitize()
 }
+
+// Hurry implements kv.Engine.
+func (e *Engine) Hurry() { e.end() }
 
 // Shared implements kv.Engine.
 func (e *Engine) Shared() bool { return true }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -38,7 +40,19 @@ const (
 	notSerializable = "40001"
 	deadlock        = "40P01"
 	lockTimeout     = "55P03"
+	tooManyClients  = "53300"
+	connectionClass = "08"
+	shutdownClass   = "57P" // also: it is starting up
 )
+
+// unwritable are the classes of what a server does not write, whatever else is written.
+var unwritable = []string{"22", "23", "54"}
+
+// isUnwritable says that a record cannot be written.
+func isUnwritable(err error) bool {
+	failure, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.ContainsFunc(unwritable, func(class string) bool { return strings.HasPrefix(failure.Code, class) })
+}
 
 // isConflict says that a transaction was given up for another one.
 func isConflict(err error) bool {
@@ -63,6 +77,8 @@ func explain(err error) error {
 		why, advice = ErrRefused, "check user and password in the dsn, and the server's pg_hba.conf"
 	case told && failure.Code == noDatabase:
 		why, advice = ErrRefused, "there is no such database: create it, or check the dsn"
+	case told && (failure.Code == tooManyClients || strings.HasPrefix(failure.Code, connectionClass) || strings.HasPrefix(failure.Code, shutdownClass)):
+		why, advice = fmt.Errorf("%w: %s", ErrUnreachable, failure.Message), "it takes no more connections, or is not up yet"
 	case told && failure.Code == lockTimeout:
 		why, advice = errBusy, "it is given up soon"
 	case told:

@@ -25,7 +25,7 @@ func (e *Engine) migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	case version >= layout:
 		return nil
 	}
-	return pgx.BeginFunc(ctx, pool, func(t pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(t pgx.Tx) error {
 		// Two that begin at once would both find nothing.
 		if _, err := t.Exec(ctx, "SELECT pg_advisory_xact_lock(7308332152)"); err != nil {
 			return err

@@ -25,10 +25,10 @@ func (t *transaction) begin(ctx context.Context, write bool) error {
 	batch := new(pgx.Batch)
 	head := t.engine.table("head")
 	if write {
-		batch.Queue("BEGIN")
+		batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED") // what comes after the lock sees what was before it
 		// A process that stops in the middle must not keep the others from writing.
-		batch.Queue("SET LOCAL idle_in_transaction_session_timeout = '4s'")
-		batch.Queue("SET LOCAL lock_timeout = '5s'")
+		batch.Queue("SET LOCAL idle_in_transaction_session_timeout = '3s'")
+		batch.Queue("SET LOCAL lock_timeout = '4s'")
 		batch.Queue("SET LOCAL jit = off")
 		batch.Queue("UPDATE " + head + " SET sequence = sequence + 1 RETURNING sequence")
 	} else {
