@@ -19,6 +19,7 @@ func FuzzTexts(f *testing.F) {
 		f.Add([]byte(file), "de-AT, ar;q=0.5, *;q=0")
 	}
 	f.Add([]byte("{}"), strings.Repeat("de,", 100))
+	f.Add([]byte(`{"`+strings.Repeat("\xa4", 4000)+`":{}}`), "de") // told whole it fills the log
 	f.Add([]byte("{}"), "en-\x00;q=NaN")
 	path := filepath.Join(f.TempDir(), "texts.json")
 	f.Fuzz(func(t *testing.T, file []byte, languages string) {

@@ -70,7 +70,7 @@ func newTexts(own map[string]map[string]string) (*Texts, error) {
 	for name, texts := range own {
 		tag, err := language.Parse(name)
 		if _, sure := tag.Base(); err != nil || tag.IsRoot() || sure == language.No {
-			return nil, fmt.Errorf("%w: %q is no language, like en, de or pt-BR", ErrTexts, name)
+			return nil, fmt.Errorf("%w: %.40q is no language, like en, de or pt-BR", ErrTexts, name)
 		}
 		if err := checkTexts(name, texts); err != nil {
 			return nil, err
@@ -160,7 +160,7 @@ func checkTexts(tongue string, own map[string]string) error {
 		ours, ok := ourText(key)
 		switch {
 		case !ok && !strings.HasPrefix(key, planKey):
-			return fmt.Errorf("%w: %s: there is no text %q: pages/texts/en.json of this project has them all", ErrTexts, tongue, key)
+			return fmt.Errorf("%w: %s: there is no text %.60q: pages/texts/en.json of this project has them all", ErrTexts, tongue, key)
 		case utf8.RuneCountInString(text) > maxText:
 			return fmt.Errorf("%w: %s: %s has more than %d characters", ErrTexts, tongue, key, maxText)
 		case strings.TrimSpace(text) == "":
@@ -168,7 +168,7 @@ func checkTexts(tongue string, own map[string]string) error {
 		}
 		for _, name := range hole.FindAllString(text, -1) {
 			if !strings.Contains(ours, name) {
-				return fmt.Errorf("%w: %s: %s: nothing takes the place of %s there; ours is %q", ErrTexts, tongue, key, name, ours)
+				return fmt.Errorf("%w: %s: %s: nothing takes the place of %.60s there; ours is %q", ErrTexts, tongue, key, name, ours)
 			}
 		}
 	}
