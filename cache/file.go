@@ -54,9 +54,6 @@ func (f *file) Hurry() {}
 // Shared implements kv.Engine: bbolt locks the file.
 func (f *file) Shared() bool { return false }
 
-// Hints implements kv.Engine.
-func (f *file) Hints() <-chan struct{} { return nil }
-
 // Reopened implements kv.Engine.
 func (f *file) Reopened(check func(kv.Tx) error) {
 	f.mu.Lock()

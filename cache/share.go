@@ -189,7 +189,6 @@ func (s *Store) follow(done chan<- struct{}) {
 		s.lead(time.Now())
 		select {
 		case <-ticker.C:
-		case <-s.engine.Hints():
 		case <-s.leaving:
 			return
 		}
@@ -310,37 +309,37 @@ func (s *Store) Leads() bool {
 // different machines are not compared: each goes by how long it has seen no change.
 func (s *Store) lead(now time.Time) {
 	n := &s.news
-	if n.renewed.IsZero() || now.Sub(n.renewed) >= leaseRenewed {
-		n.renewed = now
-		var held []byte
-		here := make(map[string]string)
-		if err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
-			meta := tx.Bucket(bucketMeta)
-			held = bytes.Clone(meta.Get(keyLease))
-			clear(here)
-			for key, value := range meta.Range(keyHere, keyHere, 0) {
-				here[string(key)] = string(value)
-			}
-			return false, nil
-		}); err != nil {
+	if !n.renewed.IsZero() && now.Sub(n.renewed) < leaseRenewed {
+		return
+	}
+	n.renewed = now
+	var held []byte
+	here := make(map[string]string)
+	if err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
+		meta := tx.Bucket(bucketMeta)
+		held = bytes.Clone(meta.Get(keyLease))
+		clear(here)
+		for key, value := range meta.Range(keyHere, keyHere, 0) {
+			here[string(key)] = string(value)
+		}
+		return false, nil
+	}); err != nil {
+		return
+	}
+	s.countSharers(here, now)
+	if !bytes.Equal(held, n.lease) {
+		n.lease, n.leaseAt = held, now
+	}
+	if !bytes.HasPrefix(held, n.id[:]) {
+		n.until.Store(0)
+		if len(held) > 0 && now.Sub(n.leaseAt) < leaseTaken {
 			return
 		}
-		s.countSharers(here, now)
-		if !bytes.Equal(held, n.lease) {
-			n.lease, n.leaseAt = held, now
-		}
-		free := len(held) == 0 || bytes.HasPrefix(held, n.id[:])
-		if !bytes.HasPrefix(held, n.id[:]) {
-			n.until.Store(0)
-		}
-		if !free && now.Sub(n.leaseAt) < leaseTaken {
-			return
-		}
-		next := binary.BigEndian.AppendUint64(bytes.Clone(n.id[:]), uint64(now.UnixNano()))
-		if s.setLease(held, next) == nil {
-			n.lease, n.leaseAt = next, now
-			n.until.Store(int64(now.Add(leaseHeld).Sub(n.start)))
-		}
+	}
+	next := binary.BigEndian.AppendUint64(bytes.Clone(n.id[:]), uint64(now.UnixNano()))
+	if s.setLease(held, next) == nil {
+		n.lease, n.leaseAt = next, now
+		n.until.Store(int64(now.Add(leaseHeld).Sub(n.start)))
 	}
 }
 

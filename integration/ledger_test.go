@@ -128,18 +128,26 @@ func (want standing) check(s *server, user string) error {
 
 // selling has some senders tell of purchases until the end.
 func (l *ledger) selling(t *testing.T, s *server, senders int) (end func()) {
+	return repeating(senders, func(<-chan struct{}) {
+		if !l.sell(t, s) {
+			pause()
+		}
+	})
+}
+
+// repeating has several do something again and again until the end, of which they are
+// told.
+func repeating(n int, do func(stop <-chan struct{})) (end func()) {
 	stop := make(chan struct{})
 	var all sync.WaitGroup
-	for range senders {
+	for range n {
 		all.Go(func() {
 			for {
 				select {
 				case <-stop:
 					return
 				default:
-				}
-				if !l.sell(t, s) {
-					pause()
+					do(stop)
 				}
 			}
 		})

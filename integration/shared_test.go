@@ -188,21 +188,20 @@ func (c *cluster) sell(t *testing.T, l *ledger, stop <-chan struct{}) {
 
 // selling sells until the end.
 func (c *cluster) selling(t *testing.T, l *ledger, senders int) (end func()) {
-	stop := make(chan struct{})
-	var all sync.WaitGroup
-	for range senders {
-		all.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					c.sell(t, l, stop)
-				}
-			}
-		})
+	return repeating(senders, func(stop <-chan struct{}) { c.sell(t, l, stop) })
+}
+
+// payer is somebody who has paid, and whom all gateways know.
+func (c *cluster) payer(t *testing.T) string {
+	t.Helper()
+	u := newSubscriber(productPro)
+	if !c.post(c.gateways[0], u.active(t)) {
+		t.Fatal("the first webhook was not taken")
 	}
-	return sync.OnceFunc(func() { close(stop); all.Wait() })
+	for _, s := range c.gateways {
+		waitFor(t, "the payer", func() bool { return s.get(t, "app", "/pro/x", as(u.user)).status == http.StatusOK })
+	}
+	return u.user
 }
 
 // visiting has somebody who has paid visit each gateway until the end, who is never
@@ -262,14 +261,8 @@ func TestSharedStore(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3)
 	l := newLedger()
-	payer := newSubscriber(productPro)
-	if !c.post(c.gateways[0], payer.active(t)) {
-		t.Fatal("the first webhook was not taken")
-	}
-	for _, s := range c.gateways {
-		waitFor(t, "the payer", func() bool { return s.get(t, "app", "/pro/x", as(payer.user)).status == http.StatusOK })
-	}
-	leave := c.visiting(t, payer.user)
+	payer := c.payer(t)
+	leave := c.visiting(t, payer)
 	end := c.selling(t, l, 6)
 	defer end()
 	more := func(what string) {
@@ -290,7 +283,7 @@ func TestSharedStore(t *testing.T) {
 
 	c.db.Crash()
 	for _, s := range c.gateways {
-		s.get(t, "app", "/pro/x", as(payer.user)).wants(t, http.StatusOK)
+		s.get(t, "app", "/pro/x", as(payer)).wants(t, http.StatusOK)
 	}
 	if err := c.db.Run(); err != nil {
 		t.Fatal(err)
@@ -315,14 +308,8 @@ func TestRollingReload(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 3)
 	l := newLedger()
-	payer := newSubscriber(productPro)
-	if !c.post(c.gateways[0], payer.active(t)) {
-		t.Fatal("the first webhook was not taken")
-	}
-	for _, s := range c.gateways {
-		waitFor(t, "the payer", func() bool { return s.get(t, "app", "/pro/x", as(payer.user)).status == http.StatusOK })
-	}
-	leave := c.visiting(t, payer.user)
+	payer := c.payer(t)
+	leave := c.visiting(t, payer)
 	end := c.selling(t, l, 3)
 	defer end()
 	for round := range often(3, 100) {
@@ -377,13 +364,10 @@ func TestMigrate(t *testing.T) {
 	s.start(t, inFile)
 	c := &cluster{gateways: []*server{s}}
 	l := newLedger()
-	payer := newSubscriber(productPro)
-	if !c.post(s, payer.active(t)) {
-		t.Fatal("the first webhook was not taken")
-	}
+	payer := c.payer(t)
 	s.tells(t, "pass", "guest", "pro")
 	s.get(t, "app", "/pro/x", as("guest")).wants(t, http.StatusOK)
-	leave := c.visiting(t, payer.user)
+	leave := c.visiting(t, payer)
 	end := c.selling(t, l, 3)
 	defer end()
 	waitFor(t, "webhooks", func() bool { return l.acknowledged() > 20 })

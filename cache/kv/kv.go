@@ -21,9 +21,6 @@ type Engine interface {
 	Path() string
 	// Shared says that other processes can have it open, too.
 	Shared() bool
-	// Hints gets something when another process has written, if the engine can tell; it
-	// may miss that. Nil: it cannot.
-	Hints() <-chan struct{}
 	// Transact runs a transaction, which sees all that was committed before it; the
 	// writing ones come one after the other, of whatever process they are. body says
 	// whether there is something to commit. It may run more than once, and all but the

@@ -22,15 +22,16 @@ func TestCaddyfile(t *testing.T) {
 	if err != nil || s.DSN != "{env.DATABASE_URL}" || s.Schema != "shop" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for text, says := range map[string]string{
-		"postgres":                "needs a dsn",
-		"postgres x {\n}":         "argument",
-		"postgres {\nschema x\n}": "needs a dsn",
-		"postgres {\ndsn\n}":      "exactly one",
-		"postgres {\ndsn " + secret + "\ndsn x\n}":    "twice",
-		"postgres {\ndsn x\npath " + secret + "\n}":   "expected one of dsn, schema",
-		"postgres {\ndsn host=x user=" + secret + "}": "exactly one",
+	for _, c := range [][2]string{
+		{"postgres", "needs a dsn"},
+		{"postgres x {\n}", "argument"},
+		{"postgres {\nschema x\n}", "needs a dsn"},
+		{"postgres {\ndsn\n}", "exactly one"},
+		{"postgres {\ndsn " + secret + "\ndsn x\n}", "twice"},
+		{"postgres {\ndsn x\npath " + secret + "\n}", "expected one of dsn, schema"},
+		{"postgres {\ndsn host=x user=" + secret + "}", "exactly one"},
 	} {
+		text, says := c[0], c[1]
 		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), ":1") && !strings.Contains(err.Error(), ":2") && !strings.Contains(err.Error(), ":3") || strings.Contains(err.Error(), secret) {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -76,7 +76,6 @@ type Engine struct {
 
 	pool   atomic.Pointer[pgxpool.Pool]
 	mu     sync.Mutex // opening and closing
-	check  func(kv.Tx) error
 	closed bool
 	health health
 	life   context.Context
@@ -115,17 +114,12 @@ func New(o Options) (*Engine, error) {
 // Path implements kv.Engine.
 func (e *Engine) Path() string { return e.path }
 
-// Reopened implements kv.Engine.
-func (e *Engine) Reopened(check func(kv.Tx) error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.check = check
-}
+// Reopened implements kv.Engine. Others can put another store in its place at any time,
+// so the store looks at that with each transaction.
+func (e *Engine) Reopened(func(kv.Tx) error) {}
 
 // Retry implements kv.Engine.
-func (e *Engine) Retry() {
-	e.health.retry()
-}
+func (e *Engine) Retry() { e.health.retry() }
 
 // Reset implements kv.Engine. Connections that fail are let go one by one, so there is
 // nothing to do.
@@ -290,6 +284,3 @@ func (e *Engine) Hurry() { e.end() }
 
 // Shared implements kv.Engine.
 func (e *Engine) Shared() bool { return true }
-
-// Hints implements kv.Engine.
-func (e *Engine) Hints() <-chan struct{} { return nil }
