@@ -21,10 +21,11 @@ func (s *Store) claimedOnly(tx kv.Tx, body func(kv.Tx) error) error {
 		return errUnclaimed
 	}
 	err := body(tx)
+	other := s.mine(tx)
 	if unclaimed := unclaimed(tx); unclaimed != nil {
 		return unclaimed
 	}
-	if other := s.mine(tx); other != nil {
+	if other != nil {
 		return other
 	}
 	return err

@@ -78,8 +78,12 @@ func (g *gatherer) ownCustomer(id string) error {
 	if err != nil {
 		return err
 	}
+	who, err := identify(g.tx, id)
+	if err != nil {
+		return err
+	}
 	c.Own = true
-	c.ByEmail = emailUser(g.tx, id) != "" // then it is nobody's by anything else
+	c.ByEmail = who.byEmail != "" // then it is nobody's by anything else
 	shared := false
 	err = scan(g.tx.Bucket(bucketByCustomer), id, func(k kind, id string) error {
 		var whose string
@@ -91,17 +95,13 @@ func (g *gatherer) ownCustomer(id string) error {
 			if err != nil {
 				return err
 			}
-			if whose, err = subscriptionOwner(g.tx, &s); err != nil {
-				return err
-			}
+			whose = who.owner(s.MetadataUser)
 		case kindOrder:
 			o, _, err := get(g.tx, bucketOrders, id, orderFields)
 			if err != nil {
 				return err
 			}
-			if whose, err = orderOwner(g.tx, &o); err != nil {
-				return err
-			}
+			whose = who.owner(o.MetadataUser)
 		default:
 			return nil
 		}
@@ -129,30 +129,44 @@ func parentHeld(tx kv.Tx, g *entitlement.Grant) bool {
 }
 
 func (g *gatherer) subscription(id string) error {
+	under := g.entriesUnder(id)
 	s, held, err := get(g.tx, bucketSubscriptions, id, subscriptionFields)
 	if err != nil || !held {
 		return err
 	}
 	g.facts.Subscriptions = append(g.facts.Subscriptions, s)
-	return g.children(id, s.CustomerID, true, s.Seats)
+	return g.children(under, s.CustomerID, true, s.Seats)
 }
 
 func (g *gatherer) order(id string) error {
+	under := g.entriesUnder(id)
 	o, held, err := get(g.tx, bucketOrders, id, orderFields)
 	if err != nil || !held {
 		return err
 	}
 	g.facts.Orders = append(g.facts.Orders, o)
-	return g.children(id, o.CustomerID, false, o.Seats)
+	return g.children(under, o.CustomerID, false, o.Seats)
+}
+
+// purchaseEntries are what an index has under a purchase.
+type purchaseEntries struct {
+	purchase        string
+	grants, refunds entries
+}
+
+// entriesUnder comes before the purchase is looked at: a server is asked for both at once.
+func (g *gatherer) entriesUnder(purchase string) purchaseEntries {
+	index := g.tx.Bucket(bucketByParent)
+	return purchaseEntries{purchase, entriesOf(index, purchase, kindGrant), entriesOf(index, purchase, kindRefund)}
 }
 
 // children adds the grants and refunds of a purchase, and its customer. What
 // Polar grants to members is theirs alone where seats were bought.
-func (g *gatherer) children(parent, customer string, ofSubscription, seats bool) error {
+func (g *gatherer) children(under purchaseEntries, customer string, ofSubscription, seats bool) error {
 	if _, err := g.customer(customer); err != nil {
 		return err
 	}
-	err := scanKind(g.tx.Bucket(bucketByParent), parent, kindGrant, func(id string, value []byte) error {
+	err := under.grants.scan(func(id string, value []byte) error {
 		if len(value) > 0 && seats {
 			return nil // a member's
 		}
@@ -166,13 +180,8 @@ func (g *gatherer) children(parent, customer string, ofSubscription, seats bool)
 	if err != nil {
 		return err
 	}
-	return g.refunds(parent, ofSubscription)
-}
-
-// refunds adds the refunds of a purchase.
-func (g *gatherer) refunds(purchase string, ofSubscription bool) error {
-	return scanKind(g.tx.Bucket(bucketByParent), purchase, kindRefund, func(id string, _ []byte) error {
-		return g.refund(id, purchase, ofSubscription)
+	return under.refunds.scan(func(id string, _ []byte) error {
+		return g.refund(id, under.purchase, ofSubscription)
 	})
 }
 
@@ -293,7 +302,9 @@ func (g *gatherer) lender(purchase, customer string, ofSubscription bool) error 
 	if err := g.foreignCustomer(customer); err != nil {
 		return err
 	}
-	return g.refunds(purchase, ofSubscription)
+	return scanKind(g.tx.Bucket(bucketByParent), purchase, kindRefund, func(id string, _ []byte) error {
+		return g.refund(id, purchase, ofSubscription)
+	})
 }
 
 func (g *gatherer) checkout(id string) error {

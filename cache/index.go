@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"unicode"
 	"unicode/utf8"
 
@@ -95,19 +96,35 @@ func scan(index kv.Bucket, holder string, visit func(k kind, id string) error) e
 // scanKind is scan for the objects of one kind: what else a holder has can be
 // much.
 func scanKind(index kv.Bucket, holder string, k kind, visit func(id string, value []byte) error) error {
-	return scanPrefix(index, indexKey(holder, k, ""), len(holder)+1, func(_ kind, id string, value []byte) error { return visit(id, value) })
+	return entriesOf(index, holder, k).scan(visit)
+}
+
+// entries are those of one kind that an index has under a holder. They are read when they
+// are scanned, but a server is asked for them before.
+type entries struct {
+	list iter.Seq2[[]byte, []byte]
+	skip int // bytes of the holder
+}
+
+func entriesOf(index kv.Bucket, holder string, k kind) entries {
+	prefix := indexKey(holder, k, "")
+	return entries{index.Range(prefix, prefix, 0), len(holder) + 1}
+}
+
+func (e entries) scan(visit func(id string, value []byte) error) error {
+	return scanEntries(e.list, e.skip, func(_ kind, id string, value []byte) error { return visit(id, value) })
 }
 
 // scanValues is scan with the values of the entries.
 func scanValues(index kv.Bucket, holder string, visit func(k kind, id string, value []byte) error) error {
-	return scanPrefix(index, holder+"\x00", len(holder)+1, visit)
+	prefix := holder + "\x00"
+	return scanEntries(index.Range(prefix, prefix, 0), len(prefix), visit)
 }
 
-// scanPrefix visits the entries that begin alike. After n bytes of a key comes
-// what it is of.
-func scanPrefix(index kv.Bucket, prefix string, n int, visit func(k kind, id string, value []byte) error) error {
+// scanEntries visits entries. After n bytes of a key comes what it is of.
+func scanEntries(list iter.Seq2[[]byte, []byte], n int, visit func(k kind, id string, value []byte) error) error {
 	var last []byte
-	for key, value := range index.Range(prefix, prefix, 0) {
+	for key, value := range list {
 		if last != nil && bytes.Compare(key, last) <= 0 {
 			return fmt.Errorf("%w: an index is out of order", ErrCorrupt) // or it would never end
 		}

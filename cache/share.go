@@ -280,7 +280,11 @@ func (s *Store) mine(tx kv.Tx) error {
 	if claimed == nil {
 		return nil
 	}
-	if h := readHeader(tx); h.gateway != claimed.Gateway || h.server != claimed.Server || !bytes.Equal(tx.Bucket(bucketMeta).Get(keyRandom), claimed.MarkKey) {
+	h, random := readHeader(tx), tx.Bucket(bucketMeta).Get(keyRandom)
+	if h.schema > schema { // a newer gateway beside this one writes what this one would misread
+		return fmt.Errorf("%w: schema %d, this version knows %d", ErrNewerSchema, h.schema, schema)
+	}
+	if h.gateway != claimed.Gateway || h.server != claimed.Server || !bytes.Equal(random, claimed.MarkKey) {
 		return fmt.Errorf("%w, or a new one: it is not the one that this gateway began with: reload the configuration", ErrOtherOwner)
 	}
 	return nil

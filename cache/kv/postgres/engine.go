@@ -8,8 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +33,8 @@ const (
 	connectTime = 2 * time.Second
 	// again is how long a database that cannot be used is left alone.
 	again = time.Second
+	// keptStatements is how many a connection remembers: more than there are.
+	keptStatements = 256
 	// tries is how often a transaction is tried that the server has given up for another
 	// one, as CockroachDB does, or that never reached it, on a connection that had died.
 	tries = 8
@@ -74,12 +79,14 @@ type Engine struct {
 	columns map[string]Columns
 	views   map[string]string
 
-	pool   atomic.Pointer[pgxpool.Pool]
-	mu     sync.Mutex // opening and closing
-	closed bool
-	health health
-	life   context.Context
-	end    context.CancelFunc
+	db atomic.Pointer[database]
+	// forgetful says that connections do not remember statements: see remember.
+	forgetful atomic.Bool
+	mu        sync.Mutex // opening and closing
+	closed    bool
+	health    health
+	life      context.Context
+	end       context.CancelFunc
 }
 
 // New makes an engine, which will connect on first use. Close it.
@@ -92,10 +99,6 @@ func New(o Options) (*Engine, error) {
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = connectTime
 	}
-	// Nothing is left behind on a connection: a pooler may give the next transaction
-	// another one.
-	c.DefaultQueryExecMode = pgx.QueryExecModeExec
-	c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "caddy-polar"
 	}
@@ -107,6 +110,7 @@ func New(o Options) (*Engine, error) {
 		config: config, name: schema, schema: pgx.Identifier{schema}.Sanitize(), buckets: o.Buckets, columns: o.Columns, views: o.Views,
 		path: "postgres " + net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database + " schema " + schema,
 	}
+	config.BeforeConnect = e.remember
 	e.life, e.end = context.WithCancel(context.Background())
 	return e, nil
 }
@@ -131,44 +135,78 @@ func (e *Engine) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
-	if pool := e.pool.Swap(nil); pool != nil {
-		pool.Close()
+	if db := e.db.Swap(nil); db != nil {
+		db.Close()
 	}
 	return nil
 }
 
+// database is one that is open.
+type database struct {
+	*pgxpool.Pool
+	set string // the statement that sets what holds for a transaction
+}
+
 // open returns the connections, after the tables are what they have to be.
-func (e *Engine) open() (*pgxpool.Pool, error) {
-	if pool := e.pool.Load(); pool != nil {
-		return pool, nil
+func (e *Engine) open() (*database, error) {
+	if db := e.db.Load(); db != nil {
+		return db, nil
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch pool := e.pool.Load(); {
+	switch db := e.db.Load(); {
 	case e.closed:
 		return nil, kv.ErrClosed
-	case pool != nil:
-		return pool, nil
+	case db != nil:
+		return db, nil
 	}
-	pool, err := e.openLocked()
+	db, err := e.openLocked()
 	if err == nil {
-		e.pool.Store(pool)
+		e.db.Store(db)
 	}
-	return pool, err
+	return db, err
 }
 
-func (e *Engine) openLocked() (*pgxpool.Pool, error) {
+func (e *Engine) openLocked() (*database, error) {
 	pool, err := pgxpool.NewWithConfig(e.life, e.config)
 	if err != nil {
 		return nil, explain(err)
 	}
 	ctx, cancel := context.WithTimeout(e.life, writeTime)
 	defer cancel()
-	if err := e.migrate(ctx, pool); err != nil {
+	db := &database{Pool: pool}
+	if err = e.migrate(ctx, pool); err == nil {
+		db.set, err = setting(ctx, pool)
+	}
+	if err != nil {
 		pool.Close()
 		return nil, explain(err)
 	}
-	return pool, nil
+	return db, nil
+}
+
+// settings hold for each transaction, on servers that know them.
+var settings = map[string]string{
+	// A process that stops in the middle must not keep the others from writing.
+	"idle_in_transaction_session_timeout": "3s",
+	"lock_timeout":                        "4s",
+	// All queries are for keys, which the index has. A table without statistics looks empty,
+	// or so dear that the server would compile the query; and it would plan them each time.
+	"enable_seqscan": "off", "jit": "off", "plan_cache_mode": "force_generic_plan",
+}
+
+// setting is the statement that sets them, of a server.
+func setting(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+	rows, err := pool.Query(ctx, "SELECT name FROM pg_settings WHERE name = ANY($1)", unremembered, slices.Collect(maps.Keys(settings)))
+	if err != nil {
+		return "", err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	calls := make([]string, len(names))
+	for i, name := range names {
+		calls[i] = "set_config('" + name + "', '" + settings[name] + "', true)"
+	}
+	return "SELECT " + strings.Join(calls, ", "), err
 }
 
 // Transact implements kv.Engine.
@@ -181,10 +219,6 @@ func (e *Engine) Transact(write bool, body func(kv.Tx) (commit bool, err error))
 
 // try is Transact, whatever came of others.
 func (e *Engine) try(write bool, body func(kv.Tx) (commit bool, err error)) error {
-	pool, err := e.open()
-	if err != nil {
-		return err
-	}
 	limit := readTime
 	if write {
 		limit = writeTime
@@ -192,31 +226,50 @@ func (e *Engine) try(write bool, body func(kv.Tx) (commit bool, err error)) erro
 	ctx, cancel := context.WithTimeout(e.life, limit)
 	defer cancel()
 	for try := 1; ; try++ {
-		err := e.transact(ctx, pool, write, body)
+		db, err := e.open()
+		if err != nil {
+			return err
+		}
+		err = e.transact(ctx, db, write, body)
 		var of *kv.BodyError
 		switch {
 		case err == nil, errors.As(err, &of):
 			return err
 		case isUnwritable(err):
 			return &kv.BodyError{Err: explain(err)}
+		case isForgotten(err) && try < tries:
+			e.forgetful.Store(true)
+			db.Reset() // its connections
 		case try == tries || !isConflict(err) && !pgconn.SafeToRetry(err):
 			return explain(err)
 		}
 	}
 }
 
+// unremembered is how a statement is sent that comes once.
+const unremembered = pgx.QueryExecModeExec
+
+// remember has a new connection remember statements, unless it has turned out that it
+// does not: a pooler in between may give the next transaction another one.
+func (e *Engine) remember(_ context.Context, c *pgx.ConnConfig) error {
+	c.DefaultQueryExecMode, c.StatementCacheCapacity = pgx.QueryExecModeCacheStatement, keptStatements
+	if e.forgetful.Load() {
+		c.DefaultQueryExecMode, c.StatementCacheCapacity = unremembered, 0
+	}
+	return nil
+}
+
 // transact runs a transaction once on the server, and its body as often as it takes.
-func (e *Engine) transact(ctx context.Context, pool *pgxpool.Pool, write bool, body func(kv.Tx) (commit bool, err error)) error {
+func (e *Engine) transact(ctx context.Context, db *database, write bool, body func(kv.Tx) (commit bool, err error)) error {
 	k := newKnown()
 	first := newTx(k, 0)
 	_, _ = body(first) // only to learn what it asks for first
-	conn, err := pool.Acquire(ctx)
+	conn, err := db.Acquire(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
-	t := transaction{engine: e, conn: conn.Conn(), known: k}
-	defer t.end(ctx)
+	t := transaction{engine: e, db: db, conn: conn, known: k}
+	defer t.end()
 	if err := t.begin(ctx, write); err != nil {
 		return err
 	}
@@ -240,14 +293,14 @@ func (e *Engine) transact(ctx context.Context, pool *pgxpool.Pool, write bool, b
 
 // Count implements kv.Engine.
 func (e *Engine) Count() (map[string]int, error) {
-	pool, err := e.open()
+	db, err := e.open()
 	if err != nil {
 		return nil, err
 	}
 	records := make(map[string]int, len(e.buckets))
 	for _, name := range e.buckets {
 		var n int
-		if err := pool.QueryRow(e.life, "SELECT count(*) FROM "+e.table(name)).Scan(&n); err != nil {
+		if err := db.QueryRow(e.life, "SELECT count(*) FROM "+e.table(name), unremembered).Scan(&n); err != nil {
 			return nil, explain(err)
 		}
 		records[name] = n
@@ -258,7 +311,7 @@ func (e *Engine) Count() (map[string]int, error) {
 // Size implements kv.Engine: of all tables with their indexes. Nobody knows what of it
 // is free.
 func (e *Engine) Size() (bytes int64, freePages int, err error) {
-	pool, err := e.open()
+	db, err := e.open()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -266,7 +319,7 @@ func (e *Engine) Size() (bytes int64, freePages int, err error) {
 	defer cancel()
 	for _, name := range e.buckets {
 		var n int64
-		if err := pool.QueryRow(ctx, "SELECT pg_total_relation_size($1)", e.table(name)).Scan(&n); err != nil {
+		if err := db.QueryRow(ctx, "SELECT pg_total_relation_size($1)", unremembered, e.table(name)).Scan(&n); err != nil {
 			return 0, 0, explain(err)
 		}
 		bytes += n

@@ -39,6 +39,9 @@ const (
 	noDatabase      = "3D000"
 	notSerializable = "40001"
 	deadlock        = "40P01"
+	noStatement     = "26000"
+	sameStatement   = "42P05"
+	changedPlan     = "0A000"
 	lockTimeout     = "55P03"
 	tooManyClients  = "53300"
 	connectionClass = "08"
@@ -58,6 +61,13 @@ func isUnwritable(err error) bool {
 func isConflict(err error) bool {
 	failure, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (failure.Code == notSerializable || failure.Code == deadlock)
+}
+
+// isForgotten says that a connection does not have the statements that were prepared on
+// it, or others.
+func isForgotten(err error) bool {
+	failure, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (failure.Code == noStatement || failure.Code == sameStatement || failure.Code == changedPlan)
 }
 
 // explain puts an error of the database into a sentence that says what to do. None of

@@ -190,3 +190,41 @@ func TestFullServer(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNewerVersionBesideThis: a newer version that only adds to the tables keeps nobody from
+// going on; after one that changes them, or the records, this one reads and writes nothing
+// more, and goes on with whom it knows.
+func TestNewerVersionBesideThis(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		changes string
+		is      error
+	}{
+		"tables":  {"UPDATE %[1]s.store_head SET oldest = 99", postgres.ErrNewer},
+		"records": {`UPDATE %[1]s.store_meta SET value = '\x63' WHERE key = 'schema'`, cache.ErrNewerSchema},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			schema := newSchema()
+			a := open(t, server.DSN(), schema)
+			apply(t, a, purchase("ada", 1, entitlement.StatusActive))
+			admin(
+				t, "ALTER TABLE "+schema+".store_subscriptions ADD COLUMN later text", "CREATE TABLE "+schema+".store_later (key bytea PRIMARY KEY)",
+				"UPDATE "+schema+".store_head SET version = 99",
+			)
+			b := open(t, server.DSN(), schema)
+			apply(t, b, purchase("ada", 2, entitlement.StatusPastDue))
+			until(t, 5*time.Second, "heard beside a newer version", func() bool { return status(t, a, "ada") == "past_due" })
+			admin(t, fmt.Sprintf(c.changes, schema))
+			if _, err := a.Account("bob"); !errors.Is(err, c.is) {
+				t.Errorf("bob is read: %v", err)
+			}
+			if _, err := a.Apply(t.Context(), purchase("bob", 1, entitlement.StatusActive)); !errors.Is(err, c.is) {
+				t.Errorf("bob is written: %v", err)
+			}
+			if got := status(t, a, "ada"); got != "past_due" {
+				t.Errorf("ada is told %q", got)
+			}
+		})
+	}
+}

@@ -21,7 +21,7 @@ func (e *Engine) migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	case err != nil:
 		return err
 	case oldest > layout:
-		return fmt.Errorf("%w: version %d, this one knows %d", ErrNewer, version, layout)
+		return newer(oldest)
 	case version >= layout:
 		return nil
 	}
@@ -31,7 +31,7 @@ func (e *Engine) migrate(ctx context.Context, pool *pgxpool.Pool) error {
 			return err
 		}
 		var there bool // who may not make schemas can be given one
-		if err := t.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", e.name).Scan(&there); err != nil {
+		if err := t.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", unremembered, e.name).Scan(&there); err != nil {
 			return err
 		}
 		steps := e.steps()
@@ -47,9 +47,13 @@ func (e *Engine) migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	})
 }
 
+func newer(oldest int64) error {
+	return fmt.Errorf("%w: only version %d of them or later may use them, this one is %d", ErrNewer, oldest, layout)
+}
+
 // version is that of the tables, 0 if there are none, and the oldest that may use them.
-func (e *Engine) version(ctx context.Context, pool *pgxpool.Pool) (version, oldest int, err error) {
-	err = pool.QueryRow(ctx, "SELECT version, oldest FROM "+e.table("head")).Scan(&version, &oldest)
+func (e *Engine) version(ctx context.Context, pool *pgxpool.Pool) (version, oldest int64, err error) {
+	err = pool.QueryRow(ctx, "SELECT version, oldest FROM "+e.table("head"), unremembered).Scan(&version, &oldest)
 	if failure, ok := errors.AsType[*pgconn.PgError](err); ok && (failure.Code == undefinedTable || failure.Code == undefinedSchema) {
 		return 0, 0, nil
 	}

@@ -152,12 +152,45 @@ func TestCoherence(t *testing.T) {
 	until(t, 5*time.Second, "known to the first", func() bool { return status(t, a, "ada") == "active" })
 }
 
+// bounced is the server behind a pooler in transaction mode.
+func bounced(t *testing.T) (dsn string) {
+	t.Helper()
+	b, err := server.Bounce()
+	if errors.Is(err, pgtest.ErrNoBouncer) && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b.DSN()
+}
+
 // TestMemoryEqualsStore: whoever writes and reads where and when, in the end all tell
 // what is written, and no reader ever sees a state go back.
 func TestMemoryEqualsStore(t *testing.T) {
 	t.Parallel()
+	memoryEqualsStore(t, server.DSN(), server.DSN(), server.DSN())
+}
+
+// TestThroughPgBouncer is the same for those who come through a pooler, or not.
+func TestThroughPgBouncer(t *testing.T) {
+	t.Parallel()
+	pooler := bounced(t)
+	memoryEqualsStore(t, pooler, pooler, server.DSN())
+}
+
+func memoryEqualsStore(t *testing.T, dsns ...string) {
+	t.Helper()
 	schema := newSchema()
-	stores := []*cache.Store{open(t, server.DSN(), schema), open(t, server.DSN(), schema), open(t, server.DSN(), schema)}
+	var stores []*cache.Store
+	for _, dsn := range dsns {
+		stores = append(stores, open(t, dsn, schema))
+	}
 	const users, writes = 5, 40
 	var versions [users]atomic.Int64
 	var all sync.WaitGroup

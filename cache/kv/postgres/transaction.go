@@ -8,12 +8,14 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // transaction is one on the server.
 type transaction struct {
 	engine   *Engine
-	conn     *pgx.Conn
+	db       *database
+	conn     *pgxpool.Conn
 	known    *known
 	sequence uint64
 	open     bool
@@ -26,16 +28,12 @@ func (t *transaction) begin(ctx context.Context, write bool) error {
 	head := t.engine.table("head")
 	if write {
 		batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED") // what comes after the lock sees what was before it
-		// A process that stops in the middle must not keep the others from writing.
-		batch.Queue("SET LOCAL idle_in_transaction_session_timeout = '3s'")
-		batch.Queue("SET LOCAL lock_timeout = '4s'")
-		batch.Queue("SET LOCAL jit = off")
-		batch.Queue("UPDATE " + head + " SET sequence = sequence + 1 RETURNING sequence")
+		batch.Queue(t.db.set)
+		batch.Queue("UPDATE " + head + " SET sequence = sequence + 1 RETURNING sequence, oldest")
 	} else {
 		batch.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-		// A table without statistics looks so dear that the server would compile the query.
-		batch.Queue("SET LOCAL jit = off")
-		batch.Queue("SELECT sequence FROM " + head)
+		batch.Queue(t.db.set)
+		batch.Queue("SELECT sequence, oldest FROM " + head)
 	}
 	before := batch.Len() - 1
 	wanted := t.want(batch)
@@ -46,9 +44,12 @@ func (t *transaction) begin(ctx context.Context, write bool) error {
 			return closing(results, err)
 		}
 	}
-	var sequence int64
-	if err := results.QueryRow().Scan(&sequence); err != nil {
+	var sequence, oldest int64
+	if err := results.QueryRow().Scan(&sequence, &oldest); err != nil {
 		return closing(results, err)
+	}
+	if oldest > layout { // a newer gateway beside this one has changed them
+		return closing(results, newer(oldest))
 	}
 	t.sequence = uint64(sequence)
 	if err := t.take(results, wanted); err != nil {
@@ -93,21 +94,36 @@ func (t *transaction) want(batch *pgx.Batch) (list []wanted) {
 			clear(r.wantKeys)
 		}
 		if len(r.wantRanges) > 0 {
-			ranges := slices.Collect(maps.Keys(r.wantRanges))
-			from, to, limits := make([][]byte, len(ranges)), make([][]byte, len(ranges)), make([]*int64, len(ranges))
-			for i, s := range ranges {
-				from[i], to[i] = []byte(s.from), upper(s.prefix)
-				if s.limit > 0 {
-					limit := int64(s.limit)
-					limits[i] = &limit
-				}
-			}
-			batch.Queue("SELECT w.place, r.key, r.value FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) WITH ORDINALITY AS w (lower, upper, most, place)"+
-				" CROSS JOIN LATERAL (SELECT key, value FROM "+table+" WHERE key >= w.lower AND key < w.upper ORDER BY key LIMIT w.most) AS r"+
-				" ORDER BY w.place, r.key", from, to, limits)
-			list = append(list, wanted{read: r, ranges: ranges})
+			list = append(list, wantRanges(batch, table, r, slices.Collect(maps.Keys(r.wantRanges)))...)
 			clear(r.wantRanges)
 		}
+	}
+	return list
+}
+
+// fewRanges are asked for one by one: the server plans that several times as fast as all
+// in one.
+const fewRanges = 4
+
+// wantRanges puts queries for ranges of a bucket into a batch.
+func wantRanges(batch *pgx.Batch, table string, r *read, ranges []span) (list []wanted) {
+	from, to, limits := make([][]byte, len(ranges)), make([][]byte, len(ranges)), make([]*int64, len(ranges))
+	for i, s := range ranges {
+		from[i], to[i] = []byte(s.from), upper(s.prefix)
+		if s.limit > 0 {
+			limit := int64(s.limit)
+			limits[i] = &limit
+		}
+	}
+	if len(ranges) > fewRanges {
+		batch.Queue("SELECT w.place, r.key, r.value FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) WITH ORDINALITY AS w (lower, upper, most, place)"+
+			" CROSS JOIN LATERAL (SELECT key, value FROM "+table+" WHERE key >= w.lower AND key < w.upper ORDER BY key LIMIT w.most) AS r"+
+			" ORDER BY w.place, r.key", from, to, limits)
+		return []wanted{{read: r, ranges: ranges}}
+	}
+	for i := range ranges {
+		batch.Queue("SELECT 1::bigint, key, value FROM "+table+" WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3", from[i], to[i], limits[i])
+		list = append(list, wanted{read: r, ranges: ranges[i : i+1]})
 	}
 	return list
 }
@@ -153,13 +169,14 @@ func (t *transaction) commit(ctx context.Context, run *tx) error {
 	for _, name := range slices.Sorted(maps.Keys(run.written)) {
 		w, table := run.written[name], t.engine.table(name)
 		var keys, values, gone [][]byte
-		for _, key := range w.order {
-			if value := w.values[key]; value == nil {
+		w.values.Scan(func(key string, value []byte) bool {
+			if value == nil {
 				gone = append(gone, []byte(key))
 			} else {
 				keys, values = append(keys, []byte(key)), append(values, value)
 			}
-		}
+			return true
+		})
 		if len(gone) > 0 {
 			batch.Queue("DELETE FROM "+table+" WHERE key = ANY($1::bytea[])", gone)
 		}
@@ -176,15 +193,19 @@ func (t *transaction) commit(ctx context.Context, run *tx) error {
 	return nil
 }
 
-// end gives up a transaction that was not committed. If that fails too the connection is
-// closed, and the server ends it.
-func (t *transaction) end(ctx context.Context) {
+// end gives the connection back. What was not committed is given up before, for which
+// nobody waits; if that fails the connection is closed, and the server gives it up.
+func (t *transaction) end() {
 	if !t.open {
+		t.conn.Release()
 		return
 	}
-	if _, err := t.conn.Exec(ctx, "ROLLBACK"); err != nil {
-		_ = t.conn.Close(ctx)
-	}
+	go func() {
+		defer t.conn.Release()
+		ctx, cancel := context.WithTimeout(t.engine.life, readTime)
+		defer cancel()
+		_, _ = t.conn.Exec(ctx, "ROLLBACK")
+	}()
 }
 
 func asBytes(keys []string) [][]byte {

@@ -3,8 +3,9 @@ package postgres
 import (
 	"bytes"
 	"iter"
-	"slices"
 	"strings"
+
+	"github.com/tidwall/btree"
 
 	"github.com/caddy-polar/caddy-polar/cache/kv"
 )
@@ -44,9 +45,8 @@ type entry struct{ key, value []byte }
 
 // written is what a run has written to a bucket: a nil value is a deletion.
 type written struct {
-	values map[string][]byte
-	order  []string // the keys, in order
-	gone   int      // of them, deleted
+	values btree.Map[string, []byte]
+	gone   int // how many are deletions
 }
 
 func newKnown() *known { return &known{buckets: make(map[string]*read)} }
@@ -88,7 +88,7 @@ type bucket struct {
 // Get implements kv.Bucket.
 func (b *bucket) Get(key string) []byte {
 	if w := b.tx.written[b.name]; w != nil {
-		if value, ok := w.values[key]; ok {
+		if value, ok := w.values.Get(key); ok {
 			return value
 		}
 	}
@@ -121,21 +121,15 @@ func (b *bucket) Delete(key string) error {
 func (b *bucket) write(key string, value []byte) {
 	w := b.tx.written[b.name]
 	if w == nil {
-		w = &written{values: make(map[string][]byte)}
+		w = new(written)
 		b.tx.written[b.name] = w
 	}
-	before, again := w.values[key]
-	if !again {
-		at, _ := slices.BinarySearch(w.order, key)
-		w.order = slices.Insert(w.order, at, key)
-	}
-	if again && before == nil {
+	if before, again := w.values.Set(key, value); again && before == nil {
 		w.gone--
 	}
 	if value == nil {
 		w.gone++
 	}
-	w.values[key] = value
 }
 
 // Range implements kv.Bucket.
@@ -164,30 +158,26 @@ func (b *bucket) Range(from, prefix string, limit int) iter.Seq2[[]byte, []byte]
 
 // merge is what a range has, with what was written since.
 func (w *written) merge(held []entry, s span) []entry {
-	first, _ := slices.BinarySearch(w.order, s.from)
-	last := first
-	for last < len(w.order) && strings.HasPrefix(w.order[last], s.prefix) {
-		last++
-	}
-	if first == last {
-		return held
-	}
-	merged := make([]entry, 0, len(held)+last-first)
-	news := w.order[first:last]
-	for len(held) > 0 || len(news) > 0 {
-		if len(news) == 0 || len(held) > 0 && string(held[0].key) < news[0] {
-			merged, held = append(merged, held[0]), held[1:]
-			continue
+	var merged []entry
+	w.values.Ascend(s.from, func(key string, value []byte) bool {
+		if !strings.HasPrefix(key, s.prefix) {
+			return false
 		}
-		if len(held) > 0 && string(held[0].key) == news[0] {
+		for len(held) > 0 && string(held[0].key) < key {
+			merged, held = append(merged, held[0]), held[1:]
+		}
+		if len(held) > 0 && string(held[0].key) == key {
 			held = held[1:]
 		}
-		if value := w.values[news[0]]; value != nil {
-			merged = append(merged, entry{[]byte(news[0]), value})
+		if value != nil {
+			merged = append(merged, entry{[]byte(key), value})
 		}
-		news = news[1:]
+		return true
+	})
+	if merged == nil {
+		return held
 	}
-	return merged
+	return append(merged, held...)
 }
 
 // numbers is the bucket of what NextNumber has given: bucket → number.
