@@ -33,9 +33,18 @@ func stageFields(c *codec, v *Stage) {
 	c.time(&v.Until)
 }
 
-// SetStages writes what is open for some users, in place of what was, with notes.
-func (s *Store) SetStages(ctx context.Context, of map[string][]Stage, notes map[string][]byte) error {
+// Users are those after one, up to another one, or to the last one if UpTo is empty.
+type Users struct{ After, UpTo string }
+
+// SetStages writes what is open for some users, in place of what was, with notes. Of a
+// range of users only they stay; nil: all others do.
+func (s *Store) SetStages(ctx context.Context, of map[string][]Stage, only *Users, notes map[string][]byte) error {
 	return s.submit(ctx, &change{run: func(f *fold) error {
+		if only != nil {
+			if err := f.dropStages(*only, of); err != nil {
+				return err
+			}
+		}
 		for user, stages := range of {
 			if err := f.setStages(user, stages); err != nil {
 				return err
@@ -43,6 +52,34 @@ func (s *Store) SetStages(ctx context.Context, of map[string][]Stage, notes map[
 		}
 		return f.notes(notes)
 	}})
+}
+
+// stagesAtOnce is how many are looked through at a time.
+const stagesAtOnce = 1000
+
+// dropStages drops those of a range of users, but for some.
+func (f *fold) dropStages(among Users, but map[string][]Stage) error {
+	b := f.tx.Bucket(bucketStages)
+	for from, read := among.After+"\x01", stagesAtOnce; read == stagesAtOnce; {
+		var gone []string
+		read = 0
+		for key := range b.Range(from, "", stagesAtOnce) {
+			user, _, _ := strings.Cut(string(key), "\x00")
+			if among.UpTo != "" && user > among.UpTo {
+				break
+			}
+			if read++; but[user] == nil {
+				gone = append(gone, string(key))
+			}
+			from = string(key) + "\x00"
+		}
+		for _, key := range gone {
+			if err := f.delete(b, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (f *fold) setStages(user string, stages []Stage) error {

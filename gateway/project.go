@@ -111,8 +111,11 @@ func (g *Gateway) projectSome(ctx context.Context, p *projected) (next *projecte
 	if err != nil && err != errEnough {
 		return nil, false, err
 	}
-	step.Done = err == nil
-	return &step, true, g.writeStages(ctx, of, &step)
+	walked := cache.Users{After: p.After, UpTo: step.After}
+	if step.Done = err == nil; step.Done {
+		walked.UpTo = ""
+	}
+	return &step, true, g.writeStages(ctx, of, &walked, &step)
 }
 
 func (g *Gateway) projectUsers(ctx context.Context, users []string, step *projected) error {
@@ -124,15 +127,15 @@ func (g *Gateway) projectUsers(ctx context.Context, users []string, step *projec
 	for _, a := range accounts {
 		of[a.User] = g.stages(a)
 	}
-	return g.writeStages(ctx, of, step)
+	return g.writeStages(ctx, of, nil, step)
 }
 
-func (g *Gateway) writeStages(ctx context.Context, of map[string][]cache.Stage, step *projected) error {
+func (g *Gateway) writeStages(ctx context.Context, of map[string][]cache.Stage, only *cache.Users, step *projected) error {
 	raw, err := json.Marshal(step)
 	if err != nil {
 		return err
 	}
-	return g.store.SetStages(ctx, of, map[string][]byte{cache.NoteStages: raw})
+	return g.store.SetStages(ctx, of, only, map[string][]byte{cache.NoteStages: raw})
 }
 
 // stages are when which plans are open for an account, from now on, if nothing changes.
