@@ -64,9 +64,33 @@ func (g *Gateway) hearOthers(ctx context.Context) {
 			deaf = false
 		}
 		g.shareBudget()
-		if g.Syncs() && !g.store.Leads() {
+		switch {
+		case !g.Syncs():
+		case g.store.Leads():
+			g.hearWish()
+		default:
+			g.passWish()
 			_ = g.recallSync() // who cannot read the store learns nothing of it either way
 		}
+	}
+}
+
+// passWish tells who syncs that a sync is wanted here.
+func (g *Gateway) passWish() {
+	select {
+	case <-g.sync.wanted:
+		if g.Keep(noteWanted, []byte{1}) != nil {
+			g.wantSync() // the next time
+		}
+	default:
+	}
+}
+
+// hearWish wants a sync if another gateway does.
+func (g *Gateway) hearWish() {
+	wish, err := g.store.Note(noteWanted)
+	if err == nil && wish != nil && g.Keep(noteWanted, nil) == nil {
+		g.wantSync()
 	}
 }
 

@@ -67,6 +67,7 @@ type SyncReport struct {
 const (
 	noteSynced  = "synced"  // the last whole sync
 	noteSyncing = "syncing" // how far the first one has got
+	noteWanted  = "wanted"  // somebody who does not sync wants one
 )
 
 // syncer is what a gateway knows of its syncs.
