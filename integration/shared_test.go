@@ -142,14 +142,19 @@ func startCluster(t *testing.T, size int) *cluster {
 	t.Helper()
 	c := &cluster{db: startDatabase(t)}
 	for range size {
-		n := newNetwork(t, "127.0.0.1:"+c.db.Port)
-		s := newServer(t)
-		s.env["DATABASE_URL"] = "postgres://postgres@" + n.address + "/postgres"
-		c.gateways, c.networks = append(c.gateways, s), append(c.networks, n)
-		c.configs = append(c.configs, s.caddyfile(sharedStore, s.paywall(t, "app")))
-		s.start(t, c.configs[len(c.configs)-1])
+		c.add(t, newServer(t), c.db.Port)
 	}
 	return c
+}
+
+// add starts one more gateway, whose database is at a port.
+func (c *cluster) add(t *testing.T, s *server, port string) {
+	t.Helper()
+	n := newNetwork(t, "127.0.0.1:"+port)
+	s.env["DATABASE_URL"] = "postgres://postgres@" + n.address + "/postgres"
+	config := s.caddyfile(sharedStore, s.paywall(t, "app"))
+	c.gateways, c.networks, c.configs = append(c.gateways, s), append(c.networks, n), append(c.configs, config)
+	s.start(t, config)
 }
 
 // post sends a webhook to a gateway, and says whether it was acknowledged.
