@@ -144,8 +144,10 @@ func registerMetrics(registry *prometheus.Registry) error {
 	if registry == nil {
 		return nil
 	}
-	if err := registry.Register(accounts{runningApp}); err != nil {
-		return err
+	for _, a := range askedOf(runningApp) {
+		if err := registry.Register(a); err != nil {
+			return err
+		}
 	}
 	for _, v := range vectors {
 		if err := registry.Register(v); err != nil {
@@ -191,27 +193,63 @@ func (g *Gateway) dropMetrics() error {
 	return err
 }
 
-// accounts are the users of the running app's gateways. It is asked for at each
-// scrape, as Caddy also serves the registry of a configuration that failed to load.
-type accounts struct{ app func() (*App, error) }
+// asked is a metric that the running app's gateways are asked for at each scrape, as
+// Caddy also serves the registry of a configuration that failed to load.
+type asked struct {
+	app  func() (*App, error)
+	desc *prometheus.Desc
+	// of tells the values of a gateway, with those of the labels beside its name.
+	of func(g *gateway.Gateway, tell func(value float64, labels ...string))
+}
 
-var accountsDesc = prometheus.NewDesc("caddy_polar_accounts",
-	"Users of whom something is held, by Polar's status, or order, pass, none. As of a count that is made while nobody waits for it.",
-	[]string{"gateway", "status"}, nil)
+func askedOf(app func() (*App, error)) []prometheus.Collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, append([]string{"gateway"}, labels...), nil)
+	}
+	return []prometheus.Collector{
+		asked{
+			app, desc("caddy_polar_accounts", "Users of whom something is held, by Polar's status, or order, pass, none. As of a count that is made while nobody waits for it.", "status"),
+			func(g *gateway.Gateway, tell func(float64, ...string)) {
+				for status, n := range g.Census() {
+					tell(float64(n), status)
+				}
+			},
+		},
+		asked{
+			app, desc("caddy_polar_store_leads", "Whether this one of the gateways that share a store does what is done once: syncs, and telling the app."),
+			func(g *gateway.Gateway, tell func(float64, ...string)) {
+				switch shared, leads, _ := g.Sharing(); {
+				case shared && leads:
+					tell(1)
+				case shared:
+					tell(0)
+				}
+			},
+		},
+		asked{
+			app, desc("caddy_polar_store_behind_seconds", "For how long what others write to a shared store could not be heard. What was known then goes on to count."),
+			func(g *gateway.Gateway, tell func(float64, ...string)) {
+				if shared, _, behind := g.Sharing(); shared {
+					tell(behind.Seconds())
+				}
+			},
+		},
+	}
+}
 
 // Describe implements prometheus.Collector.
-func (a accounts) Describe(to chan<- *prometheus.Desc) { to <- accountsDesc }
+func (a asked) Describe(to chan<- *prometheus.Desc) { to <- a.desc }
 
 // Collect implements prometheus.Collector.
-func (a accounts) Collect(to chan<- prometheus.Metric) {
+func (a asked) Collect(to chan<- prometheus.Metric) {
 	app, err := a.app()
 	if err != nil {
 		return // Caddy is starting, or runs without us
 	}
 	for name, g := range app.Gateways {
-		for status, n := range g.core.Census() {
-			to <- prometheus.MustNewConstMetric(accountsDesc, prometheus.GaugeValue, float64(n), name, status)
-		}
+		a.of(g.core, func(value float64, labels ...string) {
+			to <- prometheus.MustNewConstMetric(a.desc, prometheus.GaugeValue, value, append([]string{name}, labels...)...)
+		})
 	}
 }
 

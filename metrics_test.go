@@ -25,7 +25,7 @@ func ourMetrics(t *testing.T) map[string][]string {
 	t.Helper()
 	all := make(map[string][]string)
 	descs := make(chan *prometheus.Desc, 1)
-	for _, c := range append([]prometheus.Collector{accounts{}}, collectors()...) {
+	for _, c := range append(askedOf(nil), collectors()...) {
 		c.Describe(descs)
 		m := descRE.FindStringSubmatch((<-descs).String())
 		if m == nil {
@@ -65,7 +65,7 @@ func TestMetricsLint(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	text := scrape(t, append(collectors(), accounts{func() (*App, error) { return app, nil }})...)
+	text := scrape(t, append(collectors(), askedOf(func() (*App, error) { return app, nil })...)...)
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil || len(problems) > 0 {
 		t.Error(err, problems)
@@ -185,7 +185,7 @@ func TestDecisionsThatWait(t *testing.T) {
 func TestAccountsAreCounted(t *testing.T) {
 	app, _ := provisioned(t, "plan pro "+testProduct)
 	take(t, app.Gateways[defaultGateway], activeNow(t))
-	text := scrape(t, accounts{func() (*App, error) { return app, nil }})
+	text := scrape(t, askedOf(func() (*App, error) { return app, nil })...)
 	for _, want := range []string{`{gateway="default",status="active"} 1`, `{gateway="default",status="order"} 0`} {
 		if !strings.Contains(text, "caddy_polar_accounts"+want) {
 			t.Errorf("there is no %s: %s", want, text)

@@ -20,6 +20,12 @@ const (
 	heardEvery = 5 * time.Minute
 )
 
+// Sharing says whether the store is one that others use, too, whether this gateway does
+// what is done once, and for how long it could not hear what the others write.
+func (g *Gateway) Sharing() (shared, leads bool, behind time.Duration) {
+	return g.store.Shared(), g.store.Leads(), g.store.Behind()
+}
+
 // leading does work for as long as this process has the lease, whenever it has it, until
 // the context ends. A store that nobody shares needs none.
 func (g *Gateway) leading(ctx context.Context, work func(context.Context)) {

@@ -153,7 +153,7 @@ func (g *Gateway) Status() Status {
 	if _, s.StoreError = g.claim(); s.StoreError == nil {
 		s.Store, s.StoreError = g.store.Stats()
 	}
-	s.Shared, s.Leads, s.Behind = g.store.Shared(), g.store.Leads(), g.store.Behind()
+	s.Shared, s.Leads, s.Behind = g.Sharing()
 	s.Accounts = g.Census()
 	if g.client != nil && g.limiter != nil {
 		s.Budget, s.Calls = g.syncing.Budget, new(g.limiter.State(g.local()))

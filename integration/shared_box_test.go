@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -216,6 +217,15 @@ func TestSharedStoreIsPolarsTruth(t *testing.T) {
 			t.Fatal(err)
 		}
 		return slices.Equal(told, paid)
+	})
+	waitFor(t, "one of them to lead, and all to hear", func() bool {
+		leaders, hear := 0, 0
+		for _, s := range c.gateways {
+			metrics := string(s.ask(t, http.MethodGet, "/metrics").body)
+			leaders += strings.Count(metrics, `caddy_polar_store_leads{gateway="default"} 1`)
+			hear += strings.Count(metrics, `caddy_polar_store_behind_seconds{gateway="default"} 0`+"\n")
+		}
+		return leaders == 1 && hear == len(c.gateways)
 	})
 	t.Logf("%d webhooks, %d of %d have paid", p.brought.Load(), len(paid), len(people.users)+1)
 }
