@@ -86,7 +86,7 @@ var verbs = []verb{
 	{http.MethodPost, "doctor", nil, adminDoctor},
 	{http.MethodGet, "revenue", []string{"from", "to", "interval"}, adminRevenue},
 	{http.MethodGet, "backup", nil, adminBackup},
-	{http.MethodPost, "migrate", nil, adminMigrate},
+	{http.MethodPost, "migrate", []string{"from"}, adminMigrate},
 	{http.MethodGet, "export", []string{"after", "limit"}, adminExport},
 	{http.MethodGet, "health/live", nil, adminLive},
 	{http.MethodGet, "health/ready", nil, adminReady},

@@ -20,7 +20,7 @@ type movedView struct {
 }
 
 // adminMigrate moves the gateway's store to the one of a module, of which the body is the
-// configuration, while the gateway runs.
+// configuration, while the gateway runs. It can say from what kind of store.
 func adminMigrate(c *adminCall) (any, error) {
 	var body json.RawMessage
 	var named struct {
@@ -28,6 +28,9 @@ func adminMigrate(c *adminCall) (any, error) {
 	}
 	if !c.read(&body) || json.Unmarshal(body, &named) != nil || named.Module == "" {
 		return nil, badInput(`the body must be {"module": "bolt" or "postgres", …}, with what that store's configuration has`)
+	}
+	if from, is := c.query.Get("from"), caddy.GetModuleName(c.module.store); from != "" && from != is {
+		return nil, badInput("the gateway's store is %s, not %s: it has been moved already, or another gateway is meant", is, from)
 	}
 	var words map[string]json.RawMessage
 	_ = json.Unmarshal(body, &words) // it is an object
@@ -50,7 +53,7 @@ func adminMigrate(c *adminCall) (any, error) {
 	if !ok {
 		return nil, badInput("store %s: it is no store", named.Module)
 	}
-	to, err := module.Open("", storeUsed)
+	to, err := module.Open(c.module.usualFile(), storeUsed)
 	if err != nil {
 		return nil, badInput("store: %v", err)
 	}

@@ -1,10 +1,12 @@
 package caddypolar
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 
 	"github.com/spf13/cobra"
 )
@@ -12,13 +14,13 @@ import (
 // migrating is what is asked for.
 type migrating struct {
 	operator
-	to, path, dsn, schema string
+	from, to, path, dsn, schema string
 }
 
 func migrateCommand() *cobra.Command {
 	var m migrating
 	cmd := m.flags(&cobra.Command{
-		Use:   "migrate --to postgres --dsn <dsn> | --to bolt --path <file>",
+		Use:   "migrate [--from bolt] --to postgres [--dsn <dsn>] [--schema <name>] | [--from postgres] --to bolt [--path <file>]",
 		Short: "Moves a running gateway's store to another place, with all that is in it",
 		Long: `
 Copies everything while the gateway goes on: what Polar has told, passes, links, opened
@@ -27,9 +29,10 @@ record is compared. Let the configuration name the new store, and reload: until 
 webhooks are answered 503, and Polar sends them again. Without a reload the old store goes
 on after that; then do it again, which is quicker.
 
-A placeholder is the running Caddy's: '{env.DATABASE_URL}'. The new place must be free, or
-have an earlier copy of the same store.`,
-		Example: `  caddy polar migrate --to postgres --dsn '{env.DATABASE_URL}' && caddy reload
+A placeholder is the running Caddy's. The new place must be free, or have an earlier copy of
+the same store. --from refuses if the gateway's store is of another kind.`,
+		Example: `  caddy polar migrate --from bolt --to postgres
+  caddy polar migrate --to postgres --dsn '{file./run/secrets/dsn}' --schema shop
   caddy polar migrate --to bolt --path /var/lib/caddy/polar.db`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,18 +40,23 @@ have an earlier copy of the same store.`,
 			if err != nil {
 				return err
 			}
+			query := make(url.Values)
+			if m.from != "" {
+				query.Set("from", m.from)
+			}
 			var v movedView
-			if err := m.ask(cmd.Context(), http.MethodPost, []string{"migrate"}, nil, store, &v); err != nil {
+			if err := m.ask(cmd.Context(), http.MethodPost, []string{"migrate"}, query, store, &v); err != nil {
 				return err
 			}
 			return m.tell(cmd, v, v.table)
 		},
 	})
 	f := cmd.Flags()
+	f.StringVar(&m.from, "from", "", "`kind` of the store that the gateway has: bolt or postgres")
 	f.StringVar(&m.to, "to", "", "`kind` of the new store: postgres or bolt")
-	f.StringVar(&m.dsn, "dsn", "", "postgres: `connection string`, best as a placeholder")
+	f.StringVar(&m.dsn, "dsn", "", "postgres: `connection string` (default {env.DATABASE_URL}, the running Caddy's)")
 	f.StringVar(&m.schema, "schema", "", "postgres: `name` of the schema (default polar)")
-	f.StringVar(&m.path, "path", "", "bolt: the new `file`")
+	f.StringVar(&m.path, "path", "", "bolt: the new `file` (default the one of a gateway that says nothing of its store)")
 	return cmd
 }
 
@@ -56,15 +64,17 @@ have an earlier copy of the same store.`,
 func (m *migrating) store() (map[string]string, error) {
 	store := map[string]string{"module": m.to}
 	switch {
-	case m.to == "postgres" && m.dsn != "" && m.path == "":
-		store["dsn"] = m.dsn
+	case m.to == "postgres" && m.path == "":
+		store["dsn"] = cmp.Or(m.dsn, "{env.DATABASE_URL}")
 		if m.schema != "" {
 			store["schema"] = m.schema
 		}
-	case m.to == "bolt" && m.path != "" && m.dsn == "" && m.schema == "":
-		store["path"] = m.path
+	case m.to == "bolt" && m.dsn == "" && m.schema == "":
+		if m.path != "" {
+			store["path"] = m.path
+		}
 	default:
-		return nil, errors.New("give --to postgres with --dsn, or --to bolt with --path")
+		return nil, errors.New("give --to postgres, with --dsn and --schema if need be, or --to bolt, with --path if need be")
 	}
 	return store, nil
 }

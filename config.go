@@ -871,6 +871,9 @@ func (g *Gateway) publicKey(raw string) ([]byte, error) {
 	return []byte(strings.TrimSpace(string(pem))), nil
 }
 
+// usualFile is the store of a gateway that says nothing of it.
+func (g *Gateway) usualFile() string { return filepath.Join(caddy.AppDataDir(), "polar", g.name+".db") }
+
 func (g *Gateway) openStore(ctx caddy.Context) (*cache.Store, error) {
 	if g.StoreRaw == nil {
 		g.store = &BoltStore{}
@@ -881,7 +884,7 @@ func (g *Gateway) openStore(ctx caddy.Context) (*cache.Store, error) {
 		}
 		g.store = v.(StoreModule)
 	}
-	s, err := g.store.Open(filepath.Join(caddy.AppDataDir(), "polar", g.name+".db"), storeUsed)
+	s, err := g.store.Open(g.usualFile(), storeUsed)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}

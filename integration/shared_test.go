@@ -378,7 +378,7 @@ func TestMigrate(t *testing.T) {
 	waitFor(t, "webhooks", func() bool { return l.acknowledged() > 20 })
 
 	back := "--path=" + s.dir + "/back.db"
-	out := s.tells(t, "migrate", "--to", "postgres", "--dsn", "{env.DATABASE_URL}")
+	out := s.tells(t, "migrate", "--from", "bolt", "--to", "postgres") // at {env.DATABASE_URL}
 	if !strings.Contains(out, "subscriptions") || !strings.Contains(out, "reload") {
 		t.Error(out)
 	}
@@ -407,6 +407,7 @@ func TestMigrate(t *testing.T) {
 		says string
 	}{
 		{[]string{"migrate"}, "give --to postgres"},
+		{[]string{"migrate", "--from", "postgres", "--to", "bolt"}, "is bolt, not postgres"},
 		{[]string{"migrate", "--to", "postgres", "--path", "x"}, "give --to postgres"},
 		{[]string{"migrate", "--to", "postgres", "--dsn", "{env.NOTHING}"}, "placeholder"},
 		{[]string{"migrate", "--to", "postgres", "--dsn", "postgres://ada:canary@127.0.0.1:1/x"}, "cannot be reached"},
@@ -419,7 +420,7 @@ func TestMigrate(t *testing.T) {
 	}
 
 	// To where it came from, which was sealed a moment ago.
-	s.tells(t, "migrate", "--to", "bolt", "--path", s.store())
+	s.tells(t, "migrate", "--to", "bolt") // the usual file
 	s.load(t, inFile).wants(t, http.StatusOK)
 	waitFor(t, "the first store to take webhooks", func() bool { return c.post(s, newSubscriber(productPro).active(t)) })
 	l.check(t, s, l.size())
