@@ -33,6 +33,8 @@ const (
 	connectTime = 2 * time.Second
 	// again is how long a database that cannot be used is left alone.
 	again = time.Second
+	// closeTime is how long taking leave of the server may take.
+	closeTime = time.Second
 	// keptStatements is how many a connection remembers: more than there are.
 	keptStatements = 256
 	// tries is how often a transaction is tried that the server has given up for another
@@ -85,8 +87,10 @@ type Engine struct {
 	mu        sync.Mutex // opening and closing
 	closed    bool
 	health    health
-	life      context.Context
+	life      context.Context // of what is under way
 	end       context.CancelFunc
+	wires     context.Context // of connections, also of those that are being closed
+	cut       context.CancelFunc
 }
 
 // New makes an engine, which will connect on first use. Close it.
@@ -110,8 +114,9 @@ func New(o Options) (*Engine, error) {
 		config: config, name: schema, schema: pgx.Identifier{schema}.Sanitize(), buckets: o.Buckets, columns: o.Columns, views: o.Views,
 		path: "postgres " + net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) + "/" + c.Database + " schema " + schema,
 	}
-	config.BeforeConnect = e.remember
 	e.life, e.end = context.WithCancel(context.Background())
+	e.wires, e.cut = context.WithCancel(context.Background())
+	config.BeforeConnect, c.DialFunc = e.remember, e.dial(c.DialFunc)
 	return e, nil
 }
 
@@ -132,6 +137,8 @@ func (e *Engine) Reset() error { return nil }
 // Close implements kv.Engine.
 func (e *Engine) Close() error {
 	e.end()
+	defer time.AfterFunc(closeTime, e.cut).Stop()
+	defer e.cut()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
@@ -333,7 +340,33 @@ func (e *Engine) table(bucket string) string {
 }
 
 // Hurry implements kv.Engine.
-func (e *Engine) Hurry() { e.end() }
+func (e *Engine) Hurry() {
+	e.end()
+	e.cut()
+}
+
+// dial dials connections that can be cut: to take leave on one that swallows everything
+// takes many seconds.
+func (e *Engine) dial(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &wire{conn, context.AfterFunc(e.wires, func() { _ = conn.Close() })}, nil
+	}
+}
+
+// wire is a connection that can be cut.
+type wire struct {
+	net.Conn
+	forget func() bool
+}
+
+func (w *wire) Close() error {
+	w.forget()
+	return w.Conn.Close()
+}
 
 // Shared implements kv.Engine.
 func (e *Engine) Shared() bool { return true }
