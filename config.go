@@ -884,6 +884,9 @@ func (g *Gateway) openStore(ctx caddy.Context) (*cache.Store, error) {
 		}
 		g.store = v.(StoreModule)
 	}
+	if of, ok := g.store.(interface{ LiteralSecrets() []string }); ok {
+		g.literal = append(g.literal, of.LiteralSecrets()...)
+	}
 	s, err := g.store.Open(g.usualFile(), storeUsed)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)

@@ -25,6 +25,8 @@ type StoreModule interface {
 	Open(byDefault string, observe func(cache.Op, time.Duration, error)) (*cache.Store, error)
 	// Release lets go of what Open took, if it took anything.
 	Release() error
+	// A module with secrets also has LiteralSecrets() []string: which of them stand in the
+	// configuration itself.
 }
 
 // stores holds the open files of the process, by path alone: a bbolt file can

@@ -131,18 +131,19 @@ func (s *Store) more(batch []*change) []*change {
 }
 
 func (s *Store) commit(batch []*change) {
-	accounts, seq, err := s.write(batch)
+	history := s.memory.begin()
+	w, err := s.write(batch)
 	var folding *kv.BodyError
 	switch {
 	case err == nil:
-		if accounts != nil {
+		if w.accounts != nil {
 			s.unwritten.Store(nil)
 			if s.engine.Shared() {
-				s.news.wrote(seq)
+				s.news.wrote(w.cursor)
 			}
 		}
-		s.memory.replace(accounts, seq)
-		s.watchers.tell(accounts)
+		s.memory.replace(w.accounts, history|w.cursor.Commit)
+		s.watchers.tell(w.accounts)
 		return
 	case errors.As(err, &folding) && len(batch) > 1:
 		// One bad record must not keep the others out.
@@ -155,21 +156,21 @@ func (s *Store) commit(batch []*change) {
 		// Nobody knows what a failed fsync has left on the disk, so what is
 		// held in memory may be older than it: read all again, from the file.
 		_ = s.engine.Reset()
-		s.memory.forget(seq)
+		s.memory.forget(history | w.cursor.Commit)
 	}
 	if !errors.Is(err, ErrReplaced) { // that says so itself
 		err = fmt.Errorf("writing store %s: %w", s.Path(), err)
 	}
 	if !errors.As(err, &folding) || errors.Is(err, ErrReplaced) {
-		s.unwritten.Store(&writeFailure{err, time.Now()})
+		s.unwritten.Store(&failure{err, time.Now()})
 	}
 	for _, c := range batch {
 		c.applied, c.err = Applied{}, err
 	}
 }
 
-// writeFailure is why the disk did not take a commit, and when.
-type writeFailure struct {
+// failure is why something did not go well, and when, or since when.
+type failure struct {
 	err error
 	at  time.Time
 }
@@ -180,11 +181,11 @@ func (s *Store) Check(ctx context.Context) error {
 	if err := s.read(func(kv.Tx) error { return nil }); err != nil {
 		return err
 	}
-	switch failure := s.unwritten.Load(); {
-	case failure == nil:
+	switch f := s.unwritten.Load(); {
+	case f == nil:
 		return nil
-	case time.Since(failure.at) < openAgain:
-		return failure.err
+	case time.Since(f.at) < openAgain:
+		return f.err
 	}
 	return s.submit(ctx, &change{run: func(f *fold) error {
 		f.dirty = true // a commit of nothing
@@ -197,58 +198,64 @@ func (s *Store) Check(ctx context.Context) error {
 // their own when they come.
 const manyTouched = 128
 
-// write folds a batch into one transaction. It returns the accounts that are
-// different now, and the transaction's sequence number. Of those who are not in
-// memory it returns nil: they are read when they come, and who does not come
-// takes nobody's room. No accounts, not even none: there was nothing to write.
-func (s *Store) write(batch []*change) (accounts map[string]*entitlement.Account, seq uint64, err error) {
+// outcome is what came of a commit.
+type outcome struct {
+	// accounts are those that are different now. Of those who are not in memory it has nil:
+	// they are read when they come, and who does not come takes nobody's room. No accounts,
+	// not even none: there was nothing to write.
+	accounts map[string]*entitlement.Account
+	cursor   Cursor // its mark: of shared stores
+}
+
+// write folds a batch into one transaction.
+func (s *Store) write(batch []*change) (w outcome, err error) {
 	began, dirty := time.Now(), false
 	err = s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
-		seq = tx.Sequence()
 		err := s.claimedOnly(tx, func(tx kv.Tx) (err error) {
-			dirty, accounts, err = s.foldAll(tx, batch)
+			dirty, w, err = s.foldAll(tx, batch)
 			return err
 		})
+		w.cursor.Commit = tx.Sequence()
 		return dirty, err
 	})
 	if dirty || err != nil {
 		s.observe(OpCommit, began, err)
 	}
-	return accounts, seq, err
+	return w, err
 }
 
 // foldAll folds a batch. dirty says that there is something to commit.
-func (s *Store) foldAll(tx kv.Tx, batch []*change) (dirty bool, accounts map[string]*entitlement.Account, err error) {
+func (s *Store) foldAll(tx kv.Tx, batch []*change) (dirty bool, w outcome, err error) {
 	f := fold{tx: tx, touched: make(map[string]struct{})}
 	closed := sealed(tx)
 	for _, c := range batch {
 		if closed && !c.seals {
-			return false, nil, ErrSealed
+			return false, w, ErrSealed
 		}
 		if err := c.fold(&f); err != nil {
-			return false, nil, err
+			return false, w, err
 		}
 	}
 	if !f.dirty {
-		return false, nil, nil // all of it was known: nothing to sync to disk
+		return false, w, nil // all of it was known: nothing to sync to disk
 	}
 	if s.engine.Shared() {
-		if err := tellNews(tx, f.touched); err != nil {
-			return false, nil, err
+		if w.cursor.Mark, err = tellNews(tx, f.touched); err != nil {
+			return false, w, err
 		}
 	}
-	accounts = make(map[string]*entitlement.Account, len(f.touched))
+	w.accounts = make(map[string]*entitlement.Account, len(f.touched))
 	many := len(f.touched) >= manyTouched+len(batch)
 	for user := range f.touched {
 		if _, held := s.memory.get(user); many || !held {
-			accounts[user] = nil
+			w.accounts[user] = nil
 			continue
 		}
-		if accounts[user], err = gather(tx, user); err != nil {
-			return false, nil, err
+		if w.accounts[user], err = gather(tx, user); err != nil {
+			return false, w, err
 		}
 	}
-	return true, accounts, nil
+	return true, w, nil
 }
 
 func (c *change) fold(f *fold) (err error) {
@@ -268,6 +275,7 @@ func (s *Store) Account(user string) (*entitlement.Account, error) {
 	}
 	var a *entitlement.Account
 	var seq uint64
+	history := s.memory.begin()
 	err := s.read(func(tx kv.Tx) (err error) {
 		seq = tx.Sequence()
 		a, err = gather(tx, user)
@@ -276,7 +284,7 @@ func (s *Store) Account(user string) (*entitlement.Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.memory.install(user, a, seq)
+	s.memory.install(user, a, history|seq)
 	return a, nil
 }
 

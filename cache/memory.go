@@ -23,6 +23,9 @@ type memory struct {
 
 	accounts *otter.Cache[string, held]
 	seed     maphash.Seed
+	// history is in the upper bits of all numbers of commits here. Another one begins when an
+	// older state of the store has come back, whose commits have lower numbers.
+	history atomic.Uint64
 	// touched is the last commit that changed an account, for each of many
 	// groups of users. It outlives the accounts, so that a slow reader cannot
 	// bring an old one back after it was evicted.
@@ -44,6 +47,13 @@ func newMemory(limit int) *memory {
 	m.notes.resize(limit)
 	return m
 }
+
+// historyBits are above the number of a commit.
+const historyBits = 48
+
+// begin is for whoever is about to read or write: what is added to the number of the
+// commit that is seen or made.
+func (m *memory) begin() uint64 { return m.history.Load() << historyBits }
 
 func (m *memory) get(user string) (*entitlement.Account, bool) {
 	h, ok := m.accounts.GetIfPresent(user)
@@ -91,6 +101,12 @@ func (m *memory) install(user string, account *entitlement.Account, seq uint64) 
 		}
 		return held{account, seq}, otter.WriteOp
 	})
+}
+
+// forgetHistory drops everything, also what is under way: what was seen is not, or not
+// surely, what the store has now.
+func (m *memory) forgetHistory(seq uint64) {
+	m.forget(m.history.Add(1)<<historyBits | seq)
 }
 
 // forget drops everything, also what readers are about to install from before

@@ -109,12 +109,12 @@ func TestCommitFillsNoMemory(t *testing.T) {
 		// Read before the commit, installed before memory is told of it.
 		s.memory.accounts.InvalidateAll()
 		old, seq := readAt(t, s, "u")
-		changed, commit, err := s.write([]*change{{facts: at(3)}})
+		w, err := s.write([]*change{{facts: at(3)}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.memory.install("u", old, seq)
-		s.memory.replace(changed, commit)
+		s.memory.replace(w.accounts, w.cursor.Commit)
 		if got := row(account(t, s, "u")); got != rev(3) {
 			t.Errorf("sweep %v: the account is of %+v", sweep, got)
 		}

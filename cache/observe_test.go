@@ -52,7 +52,7 @@ func TestObserve(t *testing.T) {
 	}
 	must(s.Stats())
 	must(s.Stats()) // counted a moment ago
-	want := map[Op]int{OpOpen: 1, OpRead: 2, OpCommit: 1, OpCount: 1, OpBackup: 2, OpFollow: 0}
+	want := map[Op]int{OpOpen: 1, OpRead: 4, OpCommit: 1, OpCount: 1, OpBackup: 2, OpFollow: 0}
 	failed := map[Op]int{OpRead: 1, OpBackup: 1}
 	for _, op := range Ops {
 		if u.number[op] != want[op] || u.failed[op] != failed[op] {

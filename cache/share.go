@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +27,8 @@ const (
 	// keepNews is of how many commits they are kept. Who was away for longer forgets
 	// all that it holds.
 	keepNews = 100_000
-	// mostNews is how much is read of them at a time: with more all is forgotten instead.
+	// mostNews is how much is read of them at a time. After a commit that alone concerns
+	// more all is forgotten.
 	mostNews = 50_000
 	// trimNews is how many entries more than come go with a commit.
 	trimNews = 8
@@ -60,10 +60,10 @@ type news struct {
 	known bool   // there was such a one
 
 	mu  sync.Mutex
-	own map[uint64]struct{} // commits of ours, which memory has by itself
+	own map[uint64][]byte // commits of ours, which memory has by itself: number → mark
 
-	// failing is since when the news cannot be read, 0 if they can.
-	failing atomic.Int64
+	// failing is since when the news cannot be read, and why; nil if they can.
+	failing atomic.Pointer[failure]
 
 	// The lease, as it was seen last, and since when it is so.
 	lease   []byte
@@ -85,25 +85,27 @@ type seenHere struct {
 }
 
 // wrote notes a commit of ours.
-func (n *news) wrote(seq uint64) {
+func (n *news) wrote(c Cursor) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.own == nil {
-		n.own = make(map[uint64]struct{})
+		n.own = make(map[uint64][]byte)
 	}
-	n.own[seq] = struct{}{}
+	n.own[c.Commit] = c.Mark
 }
 
-// others leaves out the commits of ours, and forgets all of them up to one.
-func (n *news) others(list []commitNews, upTo uint64) []commitNews {
+// written are the commits of ours that were not heard of yet.
+func (n *news) written() map[uint64][]byte {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	list = slices.DeleteFunc(list, func(c commitNews) bool {
-		_, ours := n.own[c.seq]
-		return ours
-	})
-	maps.DeleteFunc(n.own, func(seq uint64, _ struct{}) bool { return seq <= upTo })
-	return list
+	return maps.Clone(n.own)
+}
+
+// forgetOwn forgets commits of ours.
+func (n *news) forgetOwn(own map[uint64][]byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.DeleteFunc(n.own, func(seq uint64, mark []byte) bool { return bytes.Equal(own[seq], mark) })
 }
 
 // Cursor is a commit of which there are news. Its mark is random: an older state of the
@@ -126,8 +128,8 @@ func lastNews(tx kv.Tx) (c Cursor) {
 	return c
 }
 
-// tellNews notes whom a commit concerns.
-func tellNews(tx kv.Tx, users map[string]struct{}) error {
+// tellNews notes whom a commit concerns, and marks it.
+func tellNews(tx kv.Tx, users map[string]struct{}) (mark []byte, err error) {
 	b, seq := tx.Bucket(bucketNews), tx.Sequence()
 	var due []string
 	var gone uint64
@@ -141,24 +143,24 @@ func tellNews(tx kv.Tx, users map[string]struct{}) error {
 	}
 	for _, key := range due {
 		if err := b.Delete(key); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if gone > 0 {
 		if err := tx.Bucket(bucketMeta).Put(keyNewsGone, []byte(entryKey(gone))); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for user := range users {
 		if err := b.Put(entryKey(seq)+user, nil); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	mark := newKey()[:8]
+	mark = newKey()[:8]
 	if err := b.Put(entryKey(seq), mark); err != nil {
-		return err
+		return nil, err
 	}
-	return tx.Bucket(bucketMeta).Put(keyMark, append([]byte(entryKey(seq)), mark...))
+	return mark, tx.Bucket(bucketMeta).Put(keyMark, append([]byte(entryKey(seq)), mark...))
 }
 
 // startFollowing begins to follow the news, once.
@@ -199,43 +201,82 @@ func (s *Store) follow(done chan<- struct{}) {
 // hear reads what was written since the last time, and has memory follow. It is for one
 // goroutine.
 func (s *Store) hear() error {
+	for more := true; more; {
+		var err error
+		if more, err = s.hearSome(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hearSome is hear for so much as is read at a time.
+func (s *Store) hearSome() (more bool, err error) {
 	n := &s.news
 	var last Cursor
 	var upTo uint64
 	var missed bool
 	var commits []commitNews
-	began := time.Now()
-	err := s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
-		last, upTo, missed, commits = lastNews(tx), tx.Sequence(), !n.known, nil
-		if n.known && last.is(n.heard) {
-			return false, s.mine(tx)
-		}
-		if missed = missed || newsMissed(tx, n.heard); !missed {
-			commits, missed = newsAfter(tx, n.heard.Commit)
+	began, own := time.Now(), n.written()
+	err = s.engine.Transact(false, func(tx kv.Tx) (bool, error) {
+		last, upTo, missed, commits, more = lastNews(tx), tx.Sequence(), !n.known, nil, false
+		if n.known && !last.is(n.heard) {
+			if missed = newsMissed(tx, n.heard); !missed {
+				commits, more = newsAfter(tx, n.heard.Commit)
+				missed = more && len(commits) == 0
+			}
 		}
 		return false, s.mine(tx)
 	})
 	if err != nil {
-		n.failing.CompareAndSwap(0, began.UnixNano())
+		n.failing.CompareAndSwap(nil, &failure{err, began})
 		s.observe(OpFollow, began, err)
-		return err
+		return false, err
 	}
-	n.failing.Store(0)
-	if n.known && last.is(n.heard) {
-		return nil
+	n.failing.Store(nil)
+	if more = more && !missed; more {
+		last = commits[len(commits)-1].Cursor
+		maps.DeleteFunc(own, func(seq uint64, _ []byte) bool { return seq > last.Commit })
+	}
+	missed = missed || lost(own, n.heard.Commit, commits)
+	if !missed && last.is(n.heard) {
+		return false, nil
 	}
 	s.observe(OpFollow, began, nil)
 	if missed {
-		s.memory.forget(upTo)
+		s.memory.forgetHistory(upTo)
 		s.watchers.tellAll()
 		commits = nil
 	}
-	for _, c := range n.others(commits, upTo) {
-		s.memory.replace(c.accounts, c.seq)
-		s.watchers.tell(c.accounts)
+	for _, c := range commits {
+		if own[c.Commit] == nil {
+			s.memory.replace(c.accounts, s.memory.begin()|c.Commit)
+			s.watchers.tell(c.accounts)
+		}
 	}
+	n.forgetOwn(own)
 	n.heard, n.known = last, true
-	return nil
+	return more, nil
+}
+
+// lost says that one of our commits after one that was heard of is not among those that
+// there are: an older state of the database came back.
+func lost(own map[uint64][]byte, heard uint64, commits []commitNews) bool {
+	there := 0
+	for _, c := range commits {
+		if mark, ours := own[c.Commit]; ours {
+			if !bytes.Equal(mark, c.Mark) {
+				return true
+			}
+			there++
+		}
+	}
+	for seq := range own {
+		if seq > heard {
+			there--
+		}
+	}
+	return there != 0
 }
 
 // newsMissed says that news of what was after a commit are gone, or that the commit itself
@@ -253,25 +294,32 @@ func newsMissed(tx kv.Tx, heard Cursor) bool {
 
 // commitNews is whom a commit concerns.
 type commitNews struct {
-	seq      uint64
+	Cursor
 	accounts map[string]*entitlement.Account // of which there are none: they are read when they come
 }
 
-// newsAfter reads the news of the commits after one, in order. tooMany says that it does
-// not read them all.
-func newsAfter(tx kv.Tx, seq uint64) (list []commitNews, tooMany bool) {
+// newsAfter reads the news of the commits after one, in order. more says that it does not
+// read them all: none, if already the first one concerns too many.
+func newsAfter(tx kv.Tx, seq uint64) (list []commitNews, more bool) {
 	n := 0
-	for key := range tx.Bucket(bucketNews).Range(entryKey(seq+1), "", mostNews) {
-		if n++; len(key) <= 8 {
+	for key, value := range tx.Bucket(bucketNews).Range(entryKey(seq+1), "", mostNews) {
+		if n++; len(key) < 8 {
 			continue
 		}
 		of := binary.BigEndian.Uint64(key)
-		if len(list) == 0 || list[len(list)-1].seq != of {
-			list = append(list, commitNews{of, make(map[string]*entitlement.Account)})
+		if len(list) == 0 || list[len(list)-1].Commit != of {
+			list = append(list, commitNews{Cursor{Commit: of}, make(map[string]*entitlement.Account)})
 		}
-		list[len(list)-1].accounts[string(key[8:])] = nil
+		if c := &list[len(list)-1]; len(key) == 8 {
+			c.Mark = bytes.Clone(value)
+		} else {
+			c.accounts[string(key[8:])] = nil
+		}
 	}
-	return list, n == mostNews
+	if more = n == mostNews; more {
+		list = list[:max(len(list)-1, 0)] // there may be more of the last one
+	}
+	return list, more
 }
 
 // mine says whether the store is still the one that was claimed.
@@ -290,14 +338,14 @@ func (s *Store) mine(tx kv.Tx) error {
 	return nil
 }
 
-// Behind is for how long this process could not hear what others have written. It goes
-// on with what it knows.
-func (s *Store) Behind() time.Duration {
-	since := s.news.failing.Load()
-	if since == 0 {
-		return 0
+// Behind is for how long this process could not hear what others have written, and why. It
+// goes on with what it knows.
+func (s *Store) Behind() (time.Duration, error) {
+	f := s.news.failing.Load()
+	if f == nil {
+		return 0, nil
 	}
-	return time.Since(time.Unix(0, since))
+	return time.Since(f.at), f.err
 }
 
 // Shared says that other processes can use the store, too.
@@ -326,8 +374,11 @@ func (s *Store) lead(now time.Time) {
 		for key, value := range meta.Range(keyHere, keyHere, 0) {
 			here[string(key)] = string(value)
 		}
-		return false, nil
+		return false, s.mine(tx)
 	}); err != nil {
+		if errors.Is(err, ErrNewerSchema) || errors.Is(err, ErrOtherOwner) {
+			n.until.Store(0)
+		}
 		return
 	}
 	s.countSharers(here, now)
@@ -341,7 +392,7 @@ func (s *Store) lead(now time.Time) {
 		}
 	}
 	next := binary.BigEndian.AppendUint64(bytes.Clone(n.id[:]), uint64(now.UnixNano()))
-	if s.setLease(held, next) == nil {
+	if s.tried(s.setLease(held, next)) == nil {
 		n.lease, n.leaseAt = next, now
 		n.until.Store(int64(now.Add(leaseHeld).Sub(n.start)))
 	}
@@ -369,17 +420,40 @@ func (s *Store) countSharers(here map[string]string, now time.Time) {
 	if now.Sub(n.told) < hereRenewed && len(gone) == 0 {
 		return
 	}
-	if s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
+	if s.tried(s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
 		meta := tx.Bucket(bucketMeta)
 		for _, key := range gone {
 			if err := meta.Delete(key); err != nil {
 				return false, err
 			}
 		}
-		return true, meta.Put(mine, []byte(entryKey(uint64(now.UnixNano()))))
-	}) == nil {
+		if err := meta.Put(mine, []byte(entryKey(uint64(now.UnixNano())))); err != nil {
+			return false, err
+		}
+		return true, s.mine(tx)
+	})) == nil {
 		n.told = now
 	}
+}
+
+// tried takes down whether the store can be written: a replica, or a user without rights, is
+// to be noticed before a webhook comes.
+func (s *Store) tried(err error) error {
+	switch {
+	case err == nil:
+		s.unwritten.Store(nil)
+	case !errors.Is(err, errLease):
+		s.unwritten.Store(&failure{fmt.Errorf("writing store %s: %w", s.Path(), err), time.Now()})
+	}
+	return err
+}
+
+// Unwritten is why the last try to write has failed, nil if it has not.
+func (s *Store) Unwritten() error {
+	if f := s.unwritten.Load(); f != nil {
+		return f.err
+	}
+	return nil
 }
 
 // Sharers is how many processes use the store.
@@ -391,10 +465,13 @@ var errLease = errors.New("somebody else has taken the lease")
 func (s *Store) setLease(was, next []byte) error {
 	return s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
 		meta := tx.Bucket(bucketMeta)
-		if !bytes.Equal(meta.Get(keyLease), was) {
+		other := s.mine(tx)
+		switch {
+		case !bytes.Equal(meta.Get(keyLease), was):
 			return false, errLease
-		}
-		if next == nil {
+		case other != nil:
+			return false, other
+		case next == nil:
 			return true, meta.Delete(keyLease)
 		}
 		return true, meta.Put(keyLease, next)
@@ -404,7 +481,10 @@ func (s *Store) setLease(was, next []byte) error {
 // resign gives the lease back, if it is ours, and takes leave: nobody has to wait for it.
 func (s *Store) resign() {
 	_ = s.engine.Transact(true, func(tx kv.Tx) (bool, error) {
-		return true, tx.Bucket(bucketMeta).Delete(keyHere + hex.EncodeToString(s.news.id[:]))
+		if err := tx.Bucket(bucketMeta).Delete(keyHere + hex.EncodeToString(s.news.id[:])); err != nil {
+			return false, err
+		}
+		return true, s.mine(tx)
 	})
 	if n := &s.news; s.Leads() && bytes.HasPrefix(n.lease, n.id[:]) {
 		n.until.Store(0)

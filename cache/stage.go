@@ -36,15 +36,9 @@ func stageFields(c *codec, v *Stage) {
 // Users are those after one, up to another one, or to the last one if UpTo is empty.
 type Users struct{ After, UpTo string }
 
-// SetStages writes what is open for some users, in place of what was, with notes. Of a
-// range of users only they stay; nil: all others do.
-func (s *Store) SetStages(ctx context.Context, of map[string][]Stage, only *Users, notes map[string][]byte) error {
+// SetStages writes what is open for some users, in place of what was, with notes.
+func (s *Store) SetStages(ctx context.Context, of map[string][]Stage, notes map[string][]byte) error {
 	return s.submit(ctx, &change{run: func(f *fold) error {
-		if only != nil {
-			if err := f.dropStages(*only, of); err != nil {
-				return err
-			}
-		}
 		for user, stages := range of {
 			if err := f.setStages(user, stages); err != nil {
 				return err
@@ -54,32 +48,46 @@ func (s *Store) SetStages(ctx context.Context, of map[string][]Stage, only *User
 	}})
 }
 
-// stagesAtOnce is how many are looked through at a time.
-const stagesAtOnce = 1000
+// stagesAtOnce is how many are looked through in a transaction: others wait for it.
+const stagesAtOnce = 2000
 
-// dropStages drops those of a range of users, but for some.
-func (f *fold) dropStages(among Users, but map[string][]Stage) error {
-	b := f.tx.Bucket(bucketStages)
-	for from, read := among.After+"\x01", stagesAtOnce; read == stagesAtOnce; {
-		var gone []string
-		read = 0
-		for key := range b.Range(from, "", stagesAtOnce) {
-			user, _, _ := strings.Cut(string(key), "\x00")
-			if among.UpTo != "" && user > among.UpTo {
-				break
-			}
-			if read++; but[user] == nil {
-				gone = append(gone, string(key))
-			}
-			from = string(key) + "\x00"
+// DropStages drops the stages of a range of users, but for some.
+func (s *Store) DropStages(ctx context.Context, among Users, but map[string][]Stage) error {
+	for from, more := among.After+"\x01", true; more; {
+		var next string
+		if err := s.submit(ctx, &change{run: func(f *fold) (err error) {
+			next, more, err = f.dropStages(from, among.UpTo, but) // more than once
+			return err
+		}}); err != nil {
+			return err
 		}
-		for _, key := range gone {
-			if err := f.delete(b, key); err != nil {
-				return err
-			}
-		}
+		from = next
 	}
 	return nil
+}
+
+// dropStages drops some of those from a key on. more says to go on at next.
+func (f *fold) dropStages(from, upTo string, but map[string][]Stage) (next string, more bool, err error) {
+	b := f.tx.Bucket(bucketStages)
+	var gone []string
+	read := 0
+	for key := range b.Range(from, "", stagesAtOnce) {
+		user, _, _ := strings.Cut(string(key), "\x00")
+		if upTo != "" && user > upTo {
+			break
+		}
+		if _, stays := but[user]; !stays {
+			gone = append(gone, string(key))
+		}
+		next = string(key) + "\x00"
+		read++
+	}
+	for _, key := range gone {
+		if err := f.delete(b, key); err != nil {
+			return "", false, err
+		}
+	}
+	return next, read == stagesAtOnce, nil
 }
 
 func (f *fold) setStages(user string, stages []Stage) error {
@@ -107,8 +115,8 @@ func (f *fold) setStages(user string, stages []Stage) error {
 	return nil
 }
 
-// News are the users whom the commits after one concern, of a shared store, and the last
-// commit. missed says that nobody knows any more.
+// News are the users whom the commits after one concern, of a shared store, and the last of
+// these commits, after which there may be more. missed says that nobody knows any more.
 func (s *Store) News(after Cursor) (users []string, upTo Cursor, missed bool, err error) {
 	err = s.read(func(tx kv.Tx) error {
 		users, upTo, missed = nil, lastNews(tx), false
@@ -119,8 +127,13 @@ func (s *Store) News(after Cursor) (users []string, upTo Cursor, missed bool, er
 			return nil
 		}
 		seen := make(map[string]struct{})
-		var list []commitNews
-		list, missed = newsAfter(tx, after.Commit)
+		list, more := newsAfter(tx, after.Commit)
+		if missed = more && len(list) == 0; missed {
+			return nil
+		}
+		if more {
+			upTo = list[len(list)-1].Cursor
+		}
 		for _, c := range list {
 			for user := range c.accounts {
 				if _, again := seen[user]; !again {

@@ -40,6 +40,9 @@ var countedBuckets = [][]byte{
 
 // Stats says how much there is. Records are counted once a minute at most.
 func (s *Store) Stats() (Stats, error) {
+	if err := s.fit(); err != nil {
+		return Stats{}, err
+	}
 	size, free, err := s.engine.Size()
 	if err != nil {
 		return Stats{}, err
@@ -57,6 +60,21 @@ func (s *Store) Stats() (Stats, error) {
 	}
 	out.Objects, out.CountedAt = c.objects, c.at // a map that is never changed
 	return out, nil
+}
+
+// fit says why the store is not as it should be, of which counts that are kept and a size
+// tell nothing.
+func (s *Store) fit() error {
+	err := s.read(func(tx kv.Tx) error {
+		if sealed(tx) {
+			return ErrSealed
+		}
+		return nil
+	})
+	if err == nil && s.engine.Shared() {
+		err = s.Unwritten()
+	}
+	return err
 }
 
 // countAll counts the records of a claimed store.

@@ -60,8 +60,9 @@ type Store struct {
 	on        bool          // the commit loop runs
 	following chan struct{} // closed when the news are no longer followed; nil: they never were
 	closed    bool          // for good
+	lastClaim atomic.Pointer[claim]
 	// unwritten is the failure of the last commit, nil if it went well.
-	unwritten atomic.Pointer[writeFailure]
+	unwritten atomic.Pointer[failure]
 }
 
 // New makes a store in a file, which it will open on first use. Close it.

@@ -49,6 +49,9 @@ func (c *census) wait() {
 // first. It has them counted again if the last count is old enough for what it took,
 // and waits a moment for that.
 func (g *Gateway) Census() map[string]int {
+	if !g.store.Leads() {
+		return nil // of those who share a store one counts: each reads all of it
+	}
 	c := &g.census
 	c.mu.Lock()
 	if c.running == nil && g.life.Err() == nil && !g.local().Before(c.next) {

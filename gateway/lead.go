@@ -15,6 +15,8 @@ const (
 	leadEvery = time.Second
 	// hearEvery is how often the others look when the last sync was.
 	hearEvery = 5 * time.Second
+	// followLate is for how long nothing can be heard before that is said.
+	followLate = time.Second
 	// heardEvery is how often it is written that webhooks are still being heard, so that
 	// one that starts knows that nothing was missed.
 	heardEvery = 5 * time.Minute
@@ -23,7 +25,8 @@ const (
 // Sharing says whether the store is one that others use, too, whether this gateway does
 // what is done once, and for how long it could not hear what the others write.
 func (g *Gateway) Sharing() (shared, leads bool, behind time.Duration) {
-	return g.store.Shared(), g.store.Leads(), g.store.Behind()
+	behind, _ = g.store.Behind()
+	return g.store.Shared(), g.store.Leads(), behind
 }
 
 // leading does work for as long as this process has the lease, whenever it has it, until
@@ -56,19 +59,24 @@ func (g *Gateway) leading(ctx context.Context, work func(context.Context)) {
 }
 
 // hearOthers has a gateway that does not sync go by the syncs of the one that does, and
-// says so if the others cannot be heard.
+// says so if the others cannot be heard, or the store cannot be written.
 func (g *Gateway) hearOthers(ctx context.Context) {
-	deaf := false
+	deaf, mute := false, false
 	for g.sleep(ctx, hearEvery) == nil {
-		switch behind := g.store.Behind(); {
-		case behind > hearEvery && !deaf:
+		behind, cause := g.store.Behind()
+		switch heard := behind < followLate; {
+		case !heard && !deaf:
 			g.logger.Error("the store's database cannot be read: who is known goes on being decided for, and nobody else can be",
-				zap.Duration("for", behind))
-			deaf = true
-		case behind == 0 && deaf:
+				zap.Duration("for", behind), zap.Error(cause))
+		case heard && deaf:
 			g.logger.Info("the store's database can be read again: what was missed is known now")
-			deaf = false
 		}
+		deaf = behind >= followLate
+		unwritten := g.store.Unwritten()
+		if unwritten != nil && !mute && !deaf {
+			g.logger.Error("the store cannot be written: webhooks and whatever changes something get 503, and who has paid is let in", zap.Error(unwritten))
+		}
+		mute = unwritten != nil
 		g.shareBudget()
 		switch {
 		case !g.Syncs():
@@ -94,9 +102,9 @@ func (g *Gateway) passWish() {
 
 // hearWish wants a sync if another gateway does.
 func (g *Gateway) hearWish() {
-	wish, err := g.store.Note(noteWanted)
-	if err == nil && wish != nil && g.Keep(noteWanted, nil) == nil {
+	if wish, err := g.store.Note(noteWanted); err == nil && wish != nil {
 		g.wantSync()
+		_ = g.Keep(noteWanted, nil) // else it is wanted once more
 	}
 }
 

@@ -115,7 +115,10 @@ func (g *Gateway) projectSome(ctx context.Context, p *projected) (next *projecte
 	if step.Done = err == nil; step.Done {
 		walked.UpTo = ""
 	}
-	return &step, true, g.writeStages(ctx, of, &walked, &step)
+	if err := g.store.DropStages(ctx, walked, of); err != nil {
+		return nil, false, err
+	}
+	return &step, true, g.writeStages(ctx, of, &step)
 }
 
 func (g *Gateway) projectUsers(ctx context.Context, users []string, step *projected) error {
@@ -127,15 +130,15 @@ func (g *Gateway) projectUsers(ctx context.Context, users []string, step *projec
 	for _, a := range accounts {
 		of[a.User] = g.stages(a)
 	}
-	return g.writeStages(ctx, of, nil, step)
+	return g.writeStages(ctx, of, step)
 }
 
-func (g *Gateway) writeStages(ctx context.Context, of map[string][]cache.Stage, only *cache.Users, step *projected) error {
+func (g *Gateway) writeStages(ctx context.Context, of map[string][]cache.Stage, step *projected) error {
 	raw, err := json.Marshal(step)
 	if err != nil {
 		return err
 	}
-	return g.store.SetStages(ctx, of, only, map[string][]byte{cache.NoteStages: raw})
+	return g.store.SetStages(ctx, of, map[string][]byte{cache.NoteStages: raw})
 }
 
 // stages are when which plans are open for an account, from now on, if nothing changes.

@@ -287,6 +287,7 @@ func TestSharedStore(t *testing.T) {
 	more("after that")
 
 	c.db.Crash()
+	c.gateways[0].load(t, strings.Replace(c.configs[0], "grace_period 2s", "grace_period 3s", 1)).wants(t, http.StatusOK)
 	for _, s := range c.gateways {
 		s.get(t, "app", "/pro/x", as(payer)).wants(t, http.StatusOK)
 	}
@@ -384,6 +385,9 @@ func TestMigrate(t *testing.T) {
 	}
 	if r, _ := s.try(http.MethodPost, "http://"+s.sites["app"]+webhookPath, signed(s.key, newSubscriber(productPro).active(t))); r == nil || r.status != http.StatusServiceUnavailable {
 		t.Errorf("a store that was moved takes webhooks: %v", r)
+	}
+	if out := s.tells(t, "status"); !strings.Contains(out, "was moved to another place") {
+		t.Error(out)
 	}
 	s.load(t, inDatabase).wants(t, http.StatusOK)
 	mark := l.acknowledged()

@@ -60,6 +60,28 @@ func (s *Store) Provision(ctx caddy.Context) error {
 	return nil
 }
 
+// literalDSN is how the doctor calls a password in the configuration.
+const literalDSN = "store: dsn"
+
+var (
+	// passwordREs find what a connection string has for a password.
+	passwordREs = []*regexp.Regexp{
+		regexp.MustCompile(`^[a-z]+://[^/:@]*:([^/]*)@`), regexp.MustCompile(`(?i)[?&]password=([^&]*)`), regexp.MustCompile(`(?i)(?:^|\s)password\s*=\s*('[^']*'|\S*)`),
+	}
+	placeholderRE = regexp.MustCompile(`\{[^{}]+\}`)
+)
+
+// LiteralSecrets says which secrets stand in the configuration itself, where others see
+// them: a password, or a part of it, that is no placeholder.
+func (s *Store) LiteralSecrets() []string {
+	for _, re := range passwordREs {
+		if m := re.FindStringSubmatch(s.DSN); m != nil && placeholderRE.ReplaceAllString(m[1], "") != "" {
+			return []string{literalDSN}
+		}
+	}
+	return nil
+}
+
 var schemaRE = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // Open returns the store. Nothing is connected to before it is used.
@@ -71,8 +93,8 @@ func (s *Store) Open(_ string, observe func(cache.Op, time.Duration, error)) (*c
 	if err != nil || strings.TrimSpace(dsn) == "" {
 		return nil, errors.New("postgres: dsn: a placeholder in it is unknown or empty") // the rest may be secret
 	}
-	if dsn == s.DSN {
-		s.logger.Warn("a connection string stands literally in the configuration, which others can see: write {env.NAME} or {file./path}")
+	if len(s.LiteralSecrets()) > 0 {
+		s.logger.Warn("a secret stands literally in the configuration: write {env.NAME} or {file./path}", zap.String("subdirective", literalDSN))
 	}
 	if s.Schema != "" && !schemaRE.MatchString(s.Schema) {
 		return nil, fmt.Errorf("postgres: schema: %q must be of lower-case letters, digits and _", s.Schema)

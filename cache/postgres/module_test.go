@@ -90,3 +90,25 @@ func TestOpen(t *testing.T) {
 		t.Error("a literal password is not warned of")
 	}
 }
+
+// TestLiteralSecrets: a password that is not a placeholder is found, however it is written.
+func TestLiteralSecrets(t *testing.T) {
+	for dsn, literal := range map[string]bool{
+		"{env.DATABASE_URL}":                                   false,
+		"{file./run/secrets/dsn}":                              false,
+		"postgres://ada@host/db":                               false,
+		"postgres://ada:{env.PASSWORD}@host/db":                false,
+		"postgres://ada:{file./run/password}@host/db":          false,
+		"host=h user=ada password={env.PASSWORD}":              false,
+		"postgres://ada:" + secret + "@host/db":                true,
+		"postgres://ada:" + secret + "@{env.HOST}/db":          true,
+		"postgresql://ada:x{env.PASSWORD}@host/db":             true,
+		"postgres://host/db?user=ada&password=" + secret:       true,
+		"host=h user=ada password=" + secret:                   true,
+		"host=h user=ada PASSWORD = '" + secret + "' dbname=x": true,
+	} {
+		if got := (&Store{DSN: dsn}).LiteralSecrets(); (len(got) > 0) != literal {
+			t.Errorf("%s: %v", dsn, got)
+		}
+	}
+}

@@ -64,7 +64,7 @@ func TestCloseWithoutNetwork(t *testing.T) {
 		_, err := s.Apply(t.Context(), purchase("ada", 2, entitlement.StatusCanceled))
 		written <- err
 	}()
-	until(t, 10*time.Second, "noticed", func() bool { return s.Behind() > 0 })
+	until(t, 10*time.Second, "noticed", func() bool { return behind(s) > 0 })
 	from := time.Now()
 	if err := s.Close(); err != nil {
 		t.Error(err)

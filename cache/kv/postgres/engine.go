@@ -35,6 +35,9 @@ const (
 	again = time.Second
 	// closeTime is how long taking leave of the server may take.
 	closeTime = time.Second
+	// fullPause is between two tries of a server that takes no more connections, while this
+	// process has some.
+	fullPause = 2 * time.Millisecond
 	// keptStatements is how many a connection remembers: more than there are.
 	keptStatements = 256
 	// tries is how often a transaction is tried that the server has given up for another
@@ -81,12 +84,14 @@ type Engine struct {
 	columns map[string]Columns
 	views   map[string]string
 
-	db atomic.Pointer[database]
+	db   atomic.Pointer[database]
+	gone atomic.Bool // somebody has dropped the tables
 	// forgetful says that connections do not remember statements: see remember.
 	forgetful atomic.Bool
 	mu        sync.Mutex // opening and closing
 	closed    bool
-	health    health
+	reads     health
+	writes    health          // a database can be read that cannot be written
 	life      context.Context // of what is under way
 	end       context.CancelFunc
 	wires     context.Context // of connections, also of those that are being closed
@@ -106,6 +111,7 @@ func New(o Options) (*Engine, error) {
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "caddy-polar"
 	}
+	c.RuntimeParams["client_encoding"] = "UTF8"
 	schema := o.Schema
 	if schema == "" {
 		schema = "polar"
@@ -128,7 +134,17 @@ func (e *Engine) Path() string { return e.path }
 func (e *Engine) Reopened(func(kv.Tx) error) {}
 
 // Retry implements kv.Engine.
-func (e *Engine) Retry() { e.health.retry() }
+func (e *Engine) Retry() {
+	if e.gone.Swap(false) { // who begins makes them anew
+		e.mu.Lock()
+		if db := e.db.Swap(nil); db != nil {
+			db.Close()
+		}
+		e.mu.Unlock()
+	}
+	e.reads.retry()
+	e.writes.retry()
+}
 
 // Reset implements kv.Engine. Connections that fail are let go one by one, so there is
 // nothing to do.
@@ -221,7 +237,11 @@ func (e *Engine) Transact(write bool, body func(kv.Tx) (commit bool, err error))
 	if e.life.Err() != nil {
 		return kv.ErrClosed
 	}
-	return e.health.use(func() error { return e.try(write, body) })
+	h := &e.reads
+	if write {
+		h = &e.writes
+	}
+	return h.use(func() error { return e.try(write, body) })
 }
 
 // try is Transact, whatever came of others.
@@ -237,19 +257,39 @@ func (e *Engine) try(write bool, body func(kv.Tx) (commit bool, err error)) erro
 		if err != nil {
 			return err
 		}
-		err = e.transact(ctx, db, write, body)
+		inDoubt, err := e.transact(ctx, db, write, body)
 		var of *kv.BodyError
 		switch {
 		case err == nil, errors.As(err, &of):
 			return err
+		case e.life.Err() != nil:
+			return kv.ErrClosed
+		case isGone(err):
+			e.gone.Store(true)
+			return explain(err)
 		case isUnwritable(err):
 			return &kv.BodyError{Err: explain(err)}
-		case isForgotten(err) && try < tries:
+		case ctx.Err() != nil || try == tries || inDoubt:
+			return explain(err)
+		case isFull(err) && db.Stat().TotalConns() > 0: // one of ours will be free
+			e.pause(ctx)
+			try--
+		case isForgotten(err):
 			e.forgetful.Store(true)
 			db.Reset() // its connections
-		case try == tries || !isConflict(err) && !pgconn.SafeToRetry(err):
+		case isPlanned(err):
+			db.Reset()
+		case !isConflict(err) && !isBroken(err) && !pgconn.SafeToRetry(err):
 			return explain(err)
 		}
+	}
+}
+
+// pause waits a moment.
+func (e *Engine) pause(ctx context.Context) {
+	select {
+	case <-time.After(fullPause):
+	case <-ctx.Done():
 	}
 }
 
@@ -266,19 +306,21 @@ func (e *Engine) remember(_ context.Context, c *pgx.ConnConfig) error {
 	return nil
 }
 
-// transact runs a transaction once on the server, and its body as often as it takes.
-func (e *Engine) transact(ctx context.Context, db *database, write bool, body func(kv.Tx) (commit bool, err error)) error {
+// transact runs a transaction once on the server, and its body as often as it takes. If it
+// fails and is inDoubt, it may have been committed all the same.
+func (e *Engine) transact(ctx context.Context, db *database, write bool, body func(kv.Tx) (commit bool, err error)) (inDoubt bool, err error) {
 	k := newKnown()
 	first := newTx(k, 0)
 	_, _ = body(first) // only to learn what it asks for first
 	conn, err := db.Acquire(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
-	t := transaction{engine: e, db: db, conn: conn, known: k}
-	defer t.end()
+	defer conn.Release()
+	t := transaction{engine: e, db: db, conn: conn.Conn(), known: k}
+	defer t.end(ctx)
 	if err := t.begin(ctx, write); err != nil {
-		return err
+		return false, err
 	}
 	for {
 		run := newTx(k, t.sequence)
@@ -286,15 +328,16 @@ func (e *Engine) transact(ctx context.Context, db *database, write bool, body fu
 		switch {
 		case run.missing:
 			if err := t.fetch(ctx); err != nil {
-				return err
+				return false, err
 			}
 			continue
 		case err != nil:
-			return &kv.BodyError{Err: err}
+			return false, &kv.BodyError{Err: err}
 		case !commit:
-			return nil
+			return false, nil
 		}
-		return t.commit(ctx, run)
+		err = t.commit(ctx, run)
+		return err != nil && !refused(err), err
 	}
 }
 

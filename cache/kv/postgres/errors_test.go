@@ -3,7 +3,9 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +52,7 @@ func TestRefusals(t *testing.T) {
 		"ALTER ROLE reader SET default_transaction_read_only = on", "GRANT CREATE ON DATABASE postgres TO reader",
 		"UPDATE "+newer+".store_head SET version = 99, oldest = 99",
 		"UPDATE "+older+".store_head SET version = 99", // which lets this version in
+		"CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
 	)
 	for name, c := range map[string]struct {
 		dsn, schema string
@@ -57,11 +60,13 @@ func TestRefusals(t *testing.T) {
 		says        string
 	}{
 		"nobody listens":       {"postgres://ada:" + password + "@127.0.0.1:1/postgres", schema, postgres.ErrUnreachable, "is it running"},
-		"no such host":         {"postgres://ada:" + password + "@nowhere.invalid/postgres", schema, postgres.ErrUnreachable, "nowhere.invalid"},
+		"no such host":         {"postgres://ada:" + password + "@nowhere.invalid/postgres", schema, postgres.ErrUnreachable, "has no address"},
+		"no TLS":               {server.DSN() + "?sslmode=require", schema, postgres.ErrUnreachable, "sslmode"},
 		"no such user":         {as("eve", "postgres"), schema, postgres.ErrRefused, "check user and password"},
 		"no such database":     {as("guest", "nothing"), schema, postgres.ErrRefused, "create it"},
-		"no rights":            {as("guest", "postgres"), schema, postgres.ErrRights, "grant"},
+		"no rights":            {as("guest", "postgres"), schema, postgres.ErrRights, "AUTHORIZATION"},
 		"it is only for reads": {as("reader", "postgres"), schema, postgres.ErrReadOnly, "name the primary"},
+		"another encoding":     {as("postgres", "latin"), schema, postgres.ErrEncoding, "UTF8"},
 		"a newer version":      {server.DSN(), newer, postgres.ErrNewer, "run the newer version"},
 	} {
 		s := cache.NewStore(newEngine(t, c.dsn, c.schema))
@@ -159,4 +164,28 @@ func TestStoppedWriter(t *testing.T) {
 	if note, err := s.Note("x"); err != nil || note != nil {
 		t.Errorf("%q, %v", note, err)
 	}
+}
+
+// TestFewConnections: a server that lets in fewer connections than are wanted makes them
+// wait for each other, and one that ends connections has them made anew.
+func TestFewConnections(t *testing.T) {
+	t.Parallel()
+	schema := newSchema()
+	admin(t, "CREATE ROLE few LOGIN PASSWORD '"+password+"' CONNECTION LIMIT 2", "CREATE SCHEMA "+schema+" AUTHORIZATION few")
+	s := open(t, as("few", "postgres"), schema)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for n := range 100 {
+				if _, err := s.ReadAccounts([]string{fmt.Sprint("u", n)}); err != nil {
+					t.Error(err)
+					return
+				}
+				if n == 50 {
+					admin(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'few'")
+				}
+			}
+		})
+	}
+	all.Wait()
 }

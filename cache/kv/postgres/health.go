@@ -39,7 +39,7 @@ func (h *health) note(err error) error {
 	switch {
 	case err == nil, errors.As(err, &body):
 		h.failure.Store(nil)
-	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrRefused), errors.Is(err, ErrRights), errors.Is(err, ErrReadOnly), errors.Is(err, ErrNewer):
+	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrRefused), errors.Is(err, ErrRights), errors.Is(err, ErrReadOnly), errors.Is(err, ErrNewer), errors.Is(err, ErrEncoding), errors.Is(err, ErrGone):
 		h.failure.Store(&failure{err, time.Now()})
 	}
 	return err

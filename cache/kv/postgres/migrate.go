@@ -17,6 +17,13 @@ const layout = 1
 
 // migrate makes the tables, or brings them to this version, once: others wait for it.
 func (e *Engine) migrate(ctx context.Context, pool *pgxpool.Pool) error {
+	var encoding string
+	if err := pool.QueryRow(ctx, "SHOW server_encoding", unremembered).Scan(&encoding); err != nil {
+		return err
+	}
+	if encoding != "UTF8" && encoding != "SQL_ASCII" { // which takes any bytes
+		return fmt.Errorf("%w, but %s", ErrEncoding, encoding)
+	}
 	switch version, oldest, err := e.version(ctx, pool); {
 	case err != nil:
 		return err

@@ -263,6 +263,11 @@ func TestOneLeads(t *testing.T) {
 	t.Logf("after %s", took)
 }
 
+func behind(s *cache.Store) time.Duration {
+	d, _ := s.Behind()
+	return d
+}
+
 // TestDatabaseGone: who is held goes on being decided for, what is to be written fails,
 // and all is as before once the database is back.
 func TestDatabaseGone(t *testing.T) {
@@ -287,6 +292,12 @@ func TestDatabaseGone(t *testing.T) {
 			t.Errorf("ada is told %q", got)
 		}
 	}
+	if _, err := a.Claim(owner); err != nil {
+		t.Errorf("a configuration that is loaded anew cannot go on: %v", err)
+	}
+	if _, err := a.Claim(cache.Owner{Gateway: "another", Server: owner.Server}); err == nil {
+		t.Error("another gateway has it")
+	}
 	_, err = a.Apply(t.Context(), purchase("ada", 2, entitlement.StatusCanceled))
 	if err == nil || !strings.Contains(err.Error(), own.Port) {
 		t.Errorf("it was written: %v", err)
@@ -294,7 +305,7 @@ func TestDatabaseGone(t *testing.T) {
 	if got := status(t, a, "ada"); got != "active" {
 		t.Errorf("after a write that failed ada is told %q", got)
 	}
-	until(t, 5*time.Second, "noticed", func() bool { return b.Behind() > 0 })
+	until(t, 5*time.Second, "noticed", func() bool { return behind(b) > 0 })
 	if _, err := b.Account("bob"); err == nil {
 		t.Error("bob is known to be nobody")
 	}
@@ -305,5 +316,5 @@ func TestDatabaseGone(t *testing.T) {
 		_, err := a.Apply(t.Context(), purchase("ada", 3, entitlement.StatusPaused))
 		return err == nil
 	})
-	until(t, 10*time.Second, "caught up", func() bool { return b.Behind() == 0 && status(t, b, "ada") == "paused" })
+	until(t, 10*time.Second, "caught up", func() bool { return behind(b) == 0 && status(t, b, "ada") == "paused" })
 }

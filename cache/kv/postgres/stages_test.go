@@ -44,7 +44,12 @@ func TestStagesOfWhoIsGone(t *testing.T) {
 		{&cache.Users{After: "x"}, []string{"y"}, []string{"a", "b", "m2001", "x", "y"}},
 		{&cache.Users{}, nil, nil},
 	} {
-		if err := s.SetStages(t.Context(), stages(c.of...), c.only, nil); err != nil {
+		if c.only != nil {
+			if err := s.DropStages(t.Context(), *c.only, stages(c.of...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.SetStages(t.Context(), stages(c.of...), nil); err != nil {
 			t.Fatal(err)
 		}
 		rows, err := conn.Query(t.Context(), "SELECT split_part(encode(key, 'escape'), '\\000', 1) FROM "+schema+".store_stages ORDER BY key")

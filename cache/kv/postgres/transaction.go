@@ -8,14 +8,13 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // transaction is one on the server.
 type transaction struct {
 	engine   *Engine
 	db       *database
-	conn     *pgxpool.Conn
+	conn     *pgx.Conn
 	known    *known
 	sequence uint64
 	open     bool
@@ -193,19 +192,15 @@ func (t *transaction) commit(ctx context.Context, run *tx) error {
 	return nil
 }
 
-// end gives the connection back. What was not committed is given up before, for which
-// nobody waits; if that fails the connection is closed, and the server gives it up.
-func (t *transaction) end() {
+// end gives up a transaction that was not committed. If that fails too the connection is
+// closed, and the server ends it.
+func (t *transaction) end(ctx context.Context) {
 	if !t.open {
-		t.conn.Release()
 		return
 	}
-	go func() {
-		defer t.conn.Release()
-		ctx, cancel := context.WithTimeout(t.engine.life, readTime)
-		defer cancel()
-		_, _ = t.conn.Exec(ctx, "ROLLBACK")
-	}()
+	if _, err := t.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		_ = t.conn.Close(ctx)
+	}
 }
 
 func asBytes(keys []string) [][]byte {

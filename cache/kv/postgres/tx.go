@@ -46,7 +46,6 @@ type entry struct{ key, value []byte }
 // written is what a run has written to a bucket: a nil value is a deletion.
 type written struct {
 	values btree.Map[string, []byte]
-	gone   int // how many are deletions
 }
 
 func newKnown() *known { return &known{buckets: make(map[string]*read)} }
@@ -124,12 +123,28 @@ func (b *bucket) write(key string, value []byte) {
 		w = new(written)
 		b.tx.written[b.name] = w
 	}
-	if before, again := w.values.Set(key, value); again && before == nil {
-		w.gone--
-	}
-	if value == nil {
-		w.gone++
-	}
+	w.values.Set(key, value)
+}
+
+// in goes through what was written to a range.
+func (w *written) in(s span, each func(key string, value []byte)) {
+	w.values.Ascend(s.from, func(key string, value []byte) bool {
+		if !strings.HasPrefix(key, s.prefix) {
+			return false
+		}
+		each(key, value)
+		return true
+	})
+}
+
+// gone counts what was deleted of a range.
+func (w *written) gone(s span) (n int) {
+	w.in(s, func(_ string, value []byte) {
+		if value == nil {
+			n++
+		}
+	})
+	return n
 }
 
 // Range implements kv.Bucket.
@@ -137,7 +152,7 @@ func (b *bucket) Range(from, prefix string, limit int) iter.Seq2[[]byte, []byte]
 	w := b.tx.written[b.name]
 	s := span{max(from, prefix), prefix, limit}
 	if w != nil && limit > 0 {
-		s.limit += w.gone // that many more may be needed
+		s.limit += w.gone(s) // that many more may be needed
 	}
 	held, ok := b.read.ranges[s]
 	if !ok {
@@ -159,10 +174,7 @@ func (b *bucket) Range(from, prefix string, limit int) iter.Seq2[[]byte, []byte]
 // merge is what a range has, with what was written since.
 func (w *written) merge(held []entry, s span) []entry {
 	var merged []entry
-	w.values.Ascend(s.from, func(key string, value []byte) bool {
-		if !strings.HasPrefix(key, s.prefix) {
-			return false
-		}
+	w.in(s, func(key string, value []byte) {
 		for len(held) > 0 && string(held[0].key) < key {
 			merged, held = append(merged, held[0]), held[1:]
 		}
@@ -172,7 +184,6 @@ func (w *written) merge(held []entry, s span) []entry {
 		if value != nil {
 			merged = append(merged, entry{[]byte(key), value})
 		}
-		return true
 	})
 	if merged == nil {
 		return held
