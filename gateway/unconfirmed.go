@@ -34,13 +34,15 @@ func (t *tellings) first(user string, now time.Time) bool {
 }
 
 // Unconfirmed says whether an answer rests on what Polar has not confirmed: a
-// renewal of which nothing was heard yet, or a state that cannot be had. The
-// log tells of each user once a day.
+// renewal of which nothing was heard yet, a state that cannot be had, or what memory has
+// while nothing can be heard of a shared store. The log tells of each user once a day, but
+// of the last, which it says by itself.
 func (g *Gateway) Unconfirmed(user string, allowed bool, reason entitlement.Reason) bool {
 	switch reason {
 	case entitlement.ReasonRenewalGrace, entitlement.ReasonUnavailable:
 	default:
-		return false
+		behind, _ := g.store.Behind()
+		return behind >= followLate
 	}
 	hash := g.HashUser(user)
 	if g.unconfirmed.first(hash, g.local()) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -291,6 +292,9 @@ func TestSharedStore(t *testing.T) {
 	for _, s := range c.gateways {
 		s.get(t, "app", "/pro/x", as(payer)).wants(t, http.StatusOK)
 	}
+	waitFor(t, "answers from memory to be counted", func() bool { // of who visits all the time
+		return regexp.MustCompile(`caddy_polar_unconfirmed_total\{allowed="true",gateway="default"\} [1-9]`).MatchString(c.gateways[1].ask(t, http.MethodGet, "/metrics").body)
+	})
 	if err := c.db.Run(); err != nil {
 		t.Fatal(err)
 	}

@@ -70,10 +70,11 @@ func isGone(err error) bool { return is(err, undefinedTable, undefinedSchema) }
 // isConflict says that a transaction was given up for another one.
 func isConflict(err error) bool { return is(err, notSerializable, deadlock) }
 
-// refused says that the server has answered with an error, and so done nothing.
+// refused says that the server has answered with an error, and so done nothing. What ends
+// the connection can come after all was done.
 func refused(err error) bool {
-	_, ok := errors.AsType[*pgconn.PgError](err)
-	return ok
+	failure, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && failure.SeverityUnlocalized == "ERROR"
 }
 
 // is says whether the server has answered with one of some states.
