@@ -38,23 +38,24 @@ var countedBuckets = [][]byte{
 	bucketMembers, bucketSeats, bucketCheckouts, bucketLinks, bucketEmailLinks, bucketPasses,
 }
 
-// Stats says how much there is. Records are counted once a minute at most.
+// Stats says how much there is, with an error as much as is known. Records are counted
+// once a minute at most.
 func (s *Store) Stats() (Stats, error) {
+	out := Stats{Accounts: max(s.memory.accounts.EstimatedSize(), s.memory.notes.count())}
 	if err := s.fit(); err != nil {
-		return Stats{}, err
+		return out, err
 	}
-	size, free, err := s.engine.Size()
-	if err != nil {
-		return Stats{}, err
+	var err error
+	if out.FileSize, out.FreePages, err = s.engine.Size(); err != nil {
+		return out, err
 	}
-	out := Stats{Accounts: max(s.memory.accounts.EstimatedSize(), s.memory.notes.count()), FileSize: size, FreePages: free}
 	c := &s.counts
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.objects == nil || time.Since(c.at) >= countAgain {
 		objects, err := s.countAll()
 		if err != nil {
-			return Stats{}, err
+			return out, err
 		}
 		c.objects, c.at = objects, time.Now()
 	}
