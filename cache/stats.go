@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -72,11 +73,16 @@ func (s *Store) fit() error {
 		}
 		return nil
 	})
-	if err == nil && s.engine.Shared() {
-		err = s.Unwritten()
+	if err != nil || !s.engine.Shared() {
+		return err
 	}
-	return err
+	ctx, cancel := context.WithTimeout(context.Background(), fitTime)
+	defer cancel()
+	return s.Check(ctx)
 }
+
+// fitTime bounds the question whether a database can be written.
+const fitTime = 5 * time.Second
 
 // countAll counts the records of a claimed store.
 func (s *Store) countAll() (objects map[string]int, err error) {
