@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"path/filepath"
 	"regexp"
 	"sync"
@@ -83,13 +81,13 @@ func TestReloadIsNotAway(t *testing.T) {
 func TestEmptyOrganizationConfirmsNothing(t *testing.T) {
 	ours, theirs := boxtest.Start(t, box.Options{}), boxtest.Start(t, box.Options{Seed: 7})
 	var other atomic.Bool
+	toOurs, toTheirs := proxyTo(t, ours.URL), proxyTo(t, theirs.URL)
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		to := ours
 		if other.Load() {
-			to = theirs
+			toTheirs.ServeHTTP(w, r)
+		} else {
+			toOurs.ServeHTTP(w, r)
 		}
-		u, _ := url.Parse(to.URL)
-		httputil.NewSingleHostReverseProxy(u).ServeHTTP(w, r)
 	}))
 	t.Cleanup(proxy.Close)
 	s := newShopAt(t, ours, func(c *Config) { c.Server = proxy.URL })

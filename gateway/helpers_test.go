@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,6 +27,21 @@ import (
 	"github.com/caddy-polar/caddy-polar/cache"
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
+
+// proxyTo is a proxy to a server, with connections of its own: those of others can be to a
+// server that had the same port.
+func proxyTo(t testing.TB, address string) *httputil.ReverseProxy {
+	t.Helper()
+	to, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := new(http.Transport)
+	t.Cleanup(transport.CloseIdleConnections)
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.Transport = transport
+	return proxy
+}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 

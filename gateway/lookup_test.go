@@ -7,8 +7,6 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -23,11 +21,7 @@ import (
 // newEditedShop is a shop to which somebody tells Polar's answers otherwise.
 func newEditedShop(t *testing.T, edit func(path string, body []byte) []byte) *shop {
 	b := boxtest.Start(t, box.Options{})
-	to, err := url.Parse(b.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy := proxyTo(t, b.URL)
 	proxy.ErrorLog = log.New(io.Discard, "", 0)
 	proxy.ModifyResponse = func(r *http.Response) error {
 		body, err := io.ReadAll(r.Body)

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -336,9 +334,7 @@ func TestOneTeamThatPolarDoesNotTell(t *testing.T) {
 	x.sync()
 	x.deaf = true
 	x.seats(x.buysSeats(adaVisits(), x.team, 2), grace)
-	to, err := url.Parse(x.config.Server)
-	mustDo(err)
-	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy := proxyTo(t, x.config.Server)
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.Contains(r.URL.Path, "customer-seats") {
 			proxy.ServeHTTP(w, r)
