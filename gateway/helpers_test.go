@@ -28,6 +28,15 @@ import (
 	"github.com/caddy-polar/caddy-polar/entitlement"
 )
 
+// seeds is how many random stories are told: half as many under the race detector, which
+// takes ten times as long for each.
+func seeds(all uint64) uint64 {
+	if raceDetector {
+		return all / 2
+	}
+	return all
+}
+
 // proxyTo is a proxy to a server, with connections of its own: those of others can be to a
 // server that had the same port.
 func proxyTo(t testing.TB, address string) *httputil.ReverseProxy {

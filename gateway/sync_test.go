@@ -90,7 +90,7 @@ func TestSyncWithoutDrift(t *testing.T) {
 
 // All webhooks of a day of lives are lost; then one sync.
 func TestSyncMendsALostDay(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range seeds(6) {
 		w := newWalk(t, seed)
 		for range 15 {
 			w.live(10)
