@@ -72,11 +72,16 @@ func (g *Gateway) hearOthers(ctx context.Context) {
 			g.logger.Info("the store's database can be read again: what was missed is known now")
 		}
 		deaf = behind >= followLate
-		unwritten := g.store.Unwritten()
-		if unwritten != nil && !mute && !deaf {
-			g.logger.Error("the store cannot be written: webhooks and whatever changes something get 503, and who has paid is let in", zap.Error(unwritten))
+		if !deaf {
+			unwritten := g.store.Unwritten()
+			if unwritten != nil {
+				unwritten = g.store.Check(ctx) // that may be long ago
+			}
+			if unwritten != nil && !mute {
+				g.logger.Error("the store cannot be written: webhooks and whatever changes something get 503, and who has paid is let in", zap.Error(unwritten))
+			}
+			mute = unwritten != nil
 		}
-		mute = unwritten != nil
 		g.shareBudget()
 		switch {
 		case !g.Syncs():
